@@ -1,0 +1,137 @@
+"""Record keys, and which partition a key belongs to. Pure functions: writers and readers must agree on them for ever.
+
+Keys of compacted topics end in ``@<source partition>.<epoch>``: the writer's ownership epoch. So a record that a
+deposed owner writes late can be told from a valid one by its key alone, tombstones included, and compaction never lets
+it replace a valid one (I1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import NamedTuple
+
+MARK_PREFIX = "~mark/"
+
+
+class FencedKey(NamedTuple):
+    """A parsed key of a compacted topic."""
+
+    id: str
+    source_partition: int
+    epoch: int
+
+
+def partition_of(key: str, partition_count: int) -> int:
+    """The partition of ``key``: CRC-32 of its UTF-8 bytes, as librdkafka's ``consistent`` partitioner has it."""
+    return zlib.crc32(key.encode()) % partition_count
+
+
+def fenced_key(record_id: str, source_partition: int, epoch: int) -> bytes:
+    """The key of record ``record_id`` written by the owner of ``source_partition`` with ``epoch``."""
+    return f"{record_id}@{source_partition}.{epoch}".encode()
+
+
+def parse_fenced_key(key: bytes) -> FencedKey:
+    """Split a key made by :func:`fenced_key`.
+
+    Raises:
+        ValueError: the key has no ``@partition.epoch`` at its end.
+    """
+    record_id, at, fence = key.decode().rpartition("@")
+    partition, dot, epoch = fence.partition(".")
+    if not at or not dot:
+        raise ValueError(f"key {key!r} does not end in @<partition>.<epoch>")
+    return FencedKey(record_id, int(partition), int(epoch))
+
+
+def mark_key(source: str, unique: str) -> bytes:
+    """The key of an owner mark. ``unique`` makes it the only record with that key, so compaction keeps every mark."""
+    return f"{MARK_PREFIX}{source}/{unique}".encode()
+
+
+#: On the tombstone of a task that was ended by something else than its worker, which may still be at it.
+INTERRUPTED_HEADERS = (("interrupted", b"1"),)
+
+
+def is_mark(key: bytes | None) -> bool:
+    """Whether a record with this key is an owner mark."""
+    return key is not None and key.startswith(b"~mark/")
+
+
+def history_id(run_id: str, first_event_id: int) -> str:
+    """The id of a history record with numbered events; fixed width, so ids of a run sort by event."""
+    return f"{run_id}/{first_event_id:010d}"
+
+
+def activity_attempt_id(run_id: str, scheduled_event_id: int) -> str:
+    """The id of the newest unnumbered record of an activity."""
+    return f"{run_id}/~activity/{scheduled_event_id}"
+
+
+def workflow_task_attempt_id(run_id: str) -> str:
+    """The id of the newest unnumbered record of the workflow task."""
+    return f"{run_id}/~workflow-task"
+
+
+def wake_up_id(run_id: str) -> str:
+    """The id of a run's newest record without events: its wake-up was armed again, and nothing else happened."""
+    return f"{run_id}/~wake-up"
+
+
+def quarantine_id(run_id: str) -> str:
+    """The id of a run's quarantine record."""
+    return f"{run_id}/~quarantine"
+
+
+def workflow_task_id(run_id: str, scheduled_event_id: int, attempt: int) -> str:
+    """The id of one attempt of a workflow task."""
+    return f"{run_id}/w{scheduled_event_id}.{attempt}"
+
+
+def activity_task_id(run_id: str, scheduled_event_id: int, attempt: int) -> str:
+    """The id of one attempt of an activity."""
+    return f"{run_id}/a{scheduled_event_id}.{attempt}"
+
+
+def query_task_id(run_id: str, query_id: str) -> str:
+    """The id of a query's task."""
+    return f"{run_id}/q{query_id}"
+
+
+def query_id_of(task_id: str) -> str:
+    """The query's id in an id made by :func:`query_task_id` (run ids hold no slash)."""
+    return task_id.partition("/")[2][1:]
+
+
+def is_activity_task(task_id: str) -> bool:
+    """Whether an id was made by :func:`activity_task_id`."""
+    return task_id.partition("/")[2].startswith("a")
+
+
+def timer_id(run_id: str, arm_number: int) -> str:
+    """The id of a run's armed wake-up."""
+    return f"{run_id}/t{arm_number}"
+
+
+def next_run_id(run_id: str, closing_event_id: int) -> str:
+    """The id of the run that follows a run closed by that event, in the form of a UUID (version 8, RFC 9562)."""
+    return _derived_run_id(f"{run_id}/{closing_event_id}")
+
+
+def child_run_id(parent_run_id: str, initiated_event_id: int) -> str:
+    """The id of the first run of the child that a parent's event asked for, in the form of a UUID."""
+    return _derived_run_id(f"{parent_run_id}/child/{initiated_event_id}")
+
+
+def workflow_message_id(run_id: str, event_id: int, what: str) -> str:
+    """The command id of what a run sends to another workflow because of one of its events."""
+    return f"{run_id}/{event_id}/{what}"
+
+
+def _derived_run_id(source: str) -> str:
+    digest = bytearray(hashlib.blake2b(source.encode(), digest_size=16).digest())
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,217 @@
+"""Every topic of the platform, declared once as data.
+
+A namespace is a topic prefix: ``perdure.<namespace>.<topic>``, so prefix ACLs and quotas separate namespaces.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+DEFAULT_PREFIX = "perdure"
+DEFAULT_NAMESPACE = "default"
+DEFAULT_PARTITIONS = 16
+#: The largest record the platform writes, in bytes. Payload and command limits keep every record below it.
+RECORD_BYTES_MAX = 4 * 1024 * 1024
+
+_HOUR_MS = 3_600_000
+#: Kafka allows 249 characters in a topic name; this leaves room for prefix, namespace and checksum.
+_QUEUE_NAME_CHARS_MAX = 140
+
+
+class Cleanup(StrEnum):
+    """Kafka's cleanup policies."""
+
+    DELETE = "delete"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic (or, for ``work``, a family of topics): who writes what for whom, and how it is kept.
+
+    Attributes:
+        name: name behind the prefix and the namespace.
+        partitioned_by: what decides the partition.
+        key: the format of the record key.
+        cleanup: Kafka's cleanup policy.
+        records: names of the record types found in it (besides tombstones).
+        producers / consumers: the roles that write and read it.
+        retention_ms: for ``delete``: how long records are kept; -1 without limit.
+        answers_clients: on the embedded log readers see such records only when they are safe on disk.
+    """
+
+    name: str
+    partitioned_by: str
+    key: str
+    cleanup: Cleanup
+    records: tuple[str, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    retention_ms: int = -1
+    answers_clients: bool = False
+    extra_config: dict[str, str] = field(default_factory=dict)
+
+    def config(self) -> dict[str, str]:
+        """The topic's Kafka configuration."""
+        config = {
+            "cleanup.policy": self.cleanup.value,
+            "max.message.bytes": str(RECORD_BYTES_MAX),
+            "message.timestamp.type": "CreateTime",
+        }
+        if self.cleanup is Cleanup.DELETE:
+            config["retention.ms"] = str(self.retention_ms)
+        else:
+            config["delete.retention.ms"] = str(24 * _HOUR_MS)
+            config["min.cleanable.dirty.ratio"] = "0.3"
+        return config | self.extra_config
+
+
+COMMANDS = TopicSpec(
+    name="commands",
+    partitioned_by="workflow id",
+    key="workflow id",
+    cleanup=Cleanup.DELETE,
+    records=("Command",),
+    producers=("client", "worker", "matching", "timers", "history"),
+    consumers=("history",),
+    retention_ms=7 * 24 * _HOUR_MS,
+)
+HISTORY = TopicSpec(
+    name="history",
+    partitioned_by="workflow id",
+    key="<run id>/<first event id> or <run id>/~<what>, @<partition>.<epoch>",
+    cleanup=Cleanup.COMPACT,
+    records=("HistoryRecord", "OwnerMark"),
+    producers=("history",),
+    consumers=("history", "anyone"),
+)
+TASKS = TopicSpec(
+    name="tasks",
+    partitioned_by="task queue",
+    key="<task id>@<history partition>.<epoch>",
+    cleanup=Cleanup.COMPACT,
+    records=("TaskRecord", "OwnerMark"),
+    producers=("history",),
+    consumers=("matching",),
+)
+TIMERS = TopicSpec(
+    name="timers",
+    partitioned_by="workflow id",
+    key="<timer id>@<history partition>.<epoch>",
+    cleanup=Cleanup.COMPACT,
+    records=("TimerRecord", "OwnerMark"),
+    producers=("history",),
+    consumers=("timers",),
+)
+WORKERS = TopicSpec(
+    name="workers",
+    partitioned_by="task queue",
+    key="worker id",
+    cleanup=Cleanup.DELETE,
+    records=("WorkerHeartbeat", "WorkerStopped"),
+    producers=("worker",),
+    consumers=("matching",),
+    retention_ms=_HOUR_MS,
+)
+REPLIES = TopicSpec(
+    name="replies",
+    partitioned_by="asking client",
+    key="client id",
+    cleanup=Cleanup.DELETE,
+    records=("Reply", "OwnerMark"),
+    producers=("history",),
+    consumers=("client", "worker"),
+    retention_ms=_HOUR_MS,
+    answers_clients=True,
+)
+EXECUTIONS = TopicSpec(
+    name="executions",
+    partitioned_by="workflow id",
+    key="<run id>@<history partition>.<epoch>",
+    cleanup=Cleanup.COMPACT,
+    records=("ExecutionSummary", "OwnerMark"),
+    producers=("history",),
+    consumers=("read side", "anyone"),
+    answers_clients=True,
+)
+DEAD_LETTERS = TopicSpec(
+    name="dead-letters",
+    partitioned_by="partition of the original record",
+    key="<topic>/<partition>/<offset>",
+    cleanup=Cleanup.DELETE,
+    records=("DeadLetter",),
+    producers=("history", "matching", "timers"),
+    consumers=("operator",),
+)
+#: The family ``work.<task queue>``: one topic for each task queue, made when its first worker starts.
+WORK = TopicSpec(
+    name="work",
+    partitioned_by="worker inbox",
+    key="worker id",
+    cleanup=Cleanup.DELETE,
+    records=("Dispatch",),
+    producers=("matching",),
+    consumers=("worker",),
+    retention_ms=_HOUR_MS,
+)
+
+#: The topics that exist once per namespace, in the order in which they are created.
+TOPICS: tuple[TopicSpec, ...] = (COMMANDS, HISTORY, TASKS, TIMERS, WORKERS, REPLIES, EXECUTIONS, DEAD_LETTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """Full topic names of one namespace, and the partition count of all of them, so that they are co-partitioned."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    prefix: str = DEFAULT_PREFIX
+    partitions: int = DEFAULT_PARTITIONS
+
+    def of(self, spec: TopicSpec) -> str:
+        """The full name of a topic."""
+        return f"{self.prefix}.{self.namespace}.{spec.name}"
+
+    def work(self, task_queue: str) -> str:
+        """The full name of a task queue's inbox topic.
+
+        Task queues may have any name; what Kafka does not allow in a topic is replaced, and a checksum of the real name
+        keeps two such queues apart.
+        """
+        legal = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in task_queue)
+        if legal != task_queue or len(legal) > _QUEUE_NAME_CHARS_MAX:
+            legal = f"{legal[:_QUEUE_NAME_CHARS_MAX]}-{zlib.crc32(task_queue.encode()):08x}"
+        return f"{self.of(WORK)}.{legal}"
+
+    @property
+    def commands(self) -> str:
+        return self.of(COMMANDS)
+
+    @property
+    def history(self) -> str:
+        return self.of(HISTORY)
+
+    @property
+    def tasks(self) -> str:
+        return self.of(TASKS)
+
+    @property
+    def timers(self) -> str:
+        return self.of(TIMERS)
+
+    @property
+    def workers(self) -> str:
+        return self.of(WORKERS)
+
+    @property
+    def replies(self) -> str:
+        return self.of(REPLIES)
+
+    @property
+    def executions(self) -> str:
+        return self.of(EXECUTIONS)
+
+    @property
+    def dead_letters(self) -> str:
+        return self.of(DEAD_LETTERS)
