@@ -1,0 +1,134 @@
+"""When state may be written: the queue between a processor's sends and its store.
+
+**I4.** A checkpoint waits until all that was sent before it is acknowledged; then the group's offset is committed, and
+only when the group has taken that commit is the checkpoint written to the store, together with the position of our last
+record below it. So whoever takes over sends again what may be missing, and the store never holds what a deposed owner
+decided: the group refuses the commit of a member that does not own the partition any more.
+Called by the processor shell only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from perdure_runtime.handler import ACKNOWLEDGED_KEY
+from perdure_runtime.log import Ack, Membership
+from perdure_runtime.store import SealedBatch, StateStore
+
+
+@dataclass(slots=True)
+class _Checkpoint:
+    """State that may be written once everything sent before it is acknowledged and the group has taken the commit."""
+
+    batch: SealedBatch
+    offsets: dict[int, int]
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A commit on its way to the group, and what is written when it has arrived."""
+
+    taken: Ack
+    batches: list[SealedBatch]
+    acknowledged: dict[int, int]
+
+
+class Checkpoints:
+    """Sends and checkpoints in their order.
+
+    Args:
+        store: what checkpoints are written to.
+        membership: takes the commits.
+        restored_topic: the topic of which the position of our last acknowledged record is kept.
+    """
+
+    def __init__(self, store: StateStore, membership: Membership, restored_topic: str) -> None:
+        self._store = store
+        self._membership = membership
+        self._restored_topic = restored_topic
+        self._waiting: deque[Ack | _Checkpoint] = deque()
+        #: Our last acknowledged offsets since the latest checkpoint: they belong to the next one.
+        self._acknowledged_since: dict[int, int] = {}
+        #: Acknowledged, not yet committed: offsets of the owned topic, state, our positions in the restored topic.
+        self._to_commit: dict[int, int] = {}
+        self._to_write: list[SealedBatch] = []
+        self._acknowledged: dict[int, int] = {}
+        self._commit: _Commit | None = None
+        #: How many sends are not acknowledged yet, and how many commits were written so far.
+        self.unacknowledged = 0
+        self.written = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for an acknowledgement or a commit."""
+        return bool(self._waiting or self._to_commit or self._commit)
+
+    def sent(self, acknowledgement: Ack) -> None:
+        """Something was sent."""
+        self._waiting.append(acknowledgement)
+        self.unacknowledged += 1
+
+    def taken(self, offsets: dict[int, int]) -> None:
+        """A checkpoint was staged in the store; ``offsets`` of the owned topic are done once it is written."""
+        self._waiting.append(_Checkpoint(self._store.seal(), offsets))
+
+    def settle(self) -> None:
+        """Take note of acknowledgements: of records in their order, and of the commit that is on its way.
+
+        Raises:
+            LogError: a send failed, or the group refused the commit.
+        """
+        waiting = self._waiting
+        while waiting:
+            first = waiting[0]
+            if isinstance(first, _Checkpoint):
+                self._to_write.append(first.batch)
+                self._to_commit.update(first.offsets)
+                self._acknowledged.update(self._acknowledged_since)
+                self._acknowledged_since.clear()
+            elif first.done():
+                error = first.error()
+                if error is not None:
+                    raise error
+                self.unacknowledged -= 1
+                for where, offset in first.offsets().items():
+                    if where.topic == self._restored_topic:
+                        self._acknowledged_since[where.partition] = offset + 1
+            else:
+                break
+            waiting.popleft()
+        if self._commit is not None and self._commit.taken.done():
+            self._end_commit(self._commit)
+
+    def begin_commit(self) -> None:
+        """Commit what is acknowledged, unless a commit is on its way already or there is nothing to commit.
+
+        State without an offset to commit waits for the next one: a commit of nothing would prove nothing.
+        """
+        if self._commit is not None or not self._to_commit:
+            return
+        taken = self._membership.commit(self._to_commit)
+        self._commit = _Commit(taken, self._to_write, self._acknowledged)
+        self._to_write, self._to_commit, self._acknowledged = [], {}, {}
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the oldest send that is not acknowledged; without one, for the commit."""
+        for entry in self._waiting:
+            if not isinstance(entry, _Checkpoint):
+                entry.wait(timeout_s)
+                return
+        if self._commit is not None:
+            self._commit.taken.wait(timeout_s)
+
+    def _end_commit(self, commit: _Commit) -> None:
+        self._commit = None
+        error = commit.taken.error()
+        if error is not None:
+            raise error
+        positions = {
+            partition.to_bytes(2, "big") + ACKNOWLEDGED_KEY: offset.to_bytes(8, "big")
+            for partition, offset in commit.acknowledged.items()
+        }
+        self._store.commit(commit.batches, positions)
+        self.written += 1

@@ -1,0 +1,259 @@
+"""The engine in one process: runs processors of the chosen roles, and starts one again when it fails.
+
+On the embedded log all roles share one thread: a hop from one to the next is then a function call away, and the threads
+of the user's process do not fight for the interpreter. On Kafka each role has a thread of its own, because each waits
+for its own consumer. Crash-only: a processor that fails is thrown away and made anew from its last checkpoint.
+Called by ``perdure dev``, ``perdure server``, and tests.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from perdure_runtime.handler import Role
+from perdure_runtime.log import Log, LogError, Reader
+from perdure_runtime.processor import IDLE_WAIT_S, Phase, Processor
+from perdure_runtime.stats import ProcessorStats
+from perdure_runtime.store import StateStore, StateStoreError
+from perdure_schemas.topics import TopicNames
+
+_logger = logging.getLogger("perdure.engine")
+
+#: How long a failed role waits before it is started again: grows from the first to the second number.
+RESTART_DELAY_S_MIN = 0.2
+RESTART_DELAY_S_MAX = 10.0
+#: How long a stop may take.
+STOP_TIMEOUT_S = 10.0
+
+
+class _WaitsForMany(Protocol):
+    """What the embedded log offers beyond the port: wait for several readers at once."""
+
+    def wait_any(self, readers: Sequence[Reader], timeout_s: float) -> bool: ...
+
+
+class Engine:
+    """Runs roles on a log.
+
+    Args:
+        log: the log; the engine does not close it.
+        names: the namespace's topics; they must exist.
+        state_dir: folder for the state stores, one folder in it for each role.
+        roles: what to run.
+        instance: this engine's name across restarts; no other engine of the namespace may have it.
+        single_thread: run all roles in one thread (needs a log with ``wait_any``, which is the embedded one).
+        now_ms: the wall clock.
+        on_idle: called on the engine's thread when no role finds anything to do; true if it gave them something, so
+            that they look again before they wait. For a test environment that skips time; needs ``single_thread``.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        names: TopicNames,
+        state_dir: Path,
+        roles: Sequence[Role],
+        *,
+        instance: str,
+        single_thread: bool = False,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        on_idle: Callable[[], bool] | None = None,
+    ) -> None:
+        self._log = log
+        self._names = names
+        self._state_dir = state_dir
+        self._roles = list(roles)
+        self._instance = instance
+        self._single_thread = single_thread
+        self._now_ms = now_ms
+        self._on_idle = on_idle
+        self._stores: dict[str, StateStore] = {}
+        self._processors: dict[str, Processor] = {}
+        self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._failures: dict[str, BaseException] = {}
+
+    def start(self) -> None:
+        """Open the state stores and start to work.
+
+        Raises:
+            StateStoreError: a state folder is in use, damaged, or of another version.
+        """
+        try:
+            for role in self._roles:
+                self._stores[role.name] = StateStore(self._state_dir / role.name, role.store_version)
+        except StateStoreError:
+            self._close_stores()
+            raise
+        groups = [self._roles] if self._single_thread else [[role] for role in self._roles]
+        for group in groups:
+            thread = threading.Thread(
+                target=self._supervise, args=(group,), name="perdure-" + "-".join(r.name for r in group), daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until every role has its share of the partitions and has restored it; false if that takes longer."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._changed:
+            while not self.ready:
+                remaining_s = deadline_s - time.monotonic()
+                if remaining_s <= 0 or self._failures:
+                    return False
+                self._changed.wait(min(remaining_s, IDLE_WAIT_S))
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether every role is live on all partitions it owns."""
+        return all(
+            (processor := self._processors.get(role.name)) is not None and processor.ready for role in self._roles
+        )
+
+    def failure(self) -> BaseException | None:
+        """The bug that stopped a role, until that role is ready again; outages of the log are none."""
+        return next(iter(list(self._failures.values())), None)
+
+    def stats(self) -> dict[str, ProcessorStats]:
+        """Counters of each role since its last (re)start."""
+        found = {}
+        for name, processor in list(self._processors.items()):
+            phases = list(processor.partitions.values())
+            processor.stats.live_partitions = phases.count(Phase.LIVE)
+            processor.stats.restoring_partitions = len(phases) - phases.count(Phase.LIVE)
+            found[name] = processor.stats
+        return found
+
+    def wake(self) -> None:
+        """Make the roles look at once whether there is something to do. May be called from any thread."""
+        for processor in list(self._processors.values()):
+            processor.reader.wake()
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Finish what is on its way, write checkpoints, give all partitions back, and stop.
+
+        Returns after ``timeout_s`` at the latest. A role that hangs in the log by then is left to the end of the
+        process, and keeps its state folder: what it had not finished is done by whoever takes over.
+        """
+        self._stopping.set()
+        for processor in list(self._processors.values()):
+            processor.stop()
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        left = [thread.name for thread in self._threads if thread.is_alive()]
+        self._threads.clear()
+        if left:
+            _logger.warning("event=stopped_without_waiting threads=%s timeout_s=%g", ",".join(left), timeout_s)
+        else:
+            self._close_stores()
+
+    # --- the threads ----------------------------------------------------------------------------------------------
+
+    def _supervise(self, roles: Sequence[Role]) -> None:
+        delay_s = RESTART_DELAY_S_MIN
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            processors: list[Processor] = []
+            graceful = False
+            try:
+                for role in roles:
+                    processors.append(self._open(role))
+                self._run(processors)
+                graceful = True
+            except LogError as error:
+                _logger.warning("roles=%s event=restarting reason=%r", [role.name for role in roles], str(error))
+            except Exception as error:
+                _logger.exception("roles=%s event=restarting", [role.name for role in roles])
+                self._note_bug(roles, error)
+            finally:
+                self._close(processors, graceful=graceful)
+            if time.monotonic() - started_s > RESTART_DELAY_S_MAX:
+                delay_s = RESTART_DELAY_S_MIN
+            self._stopping.wait(delay_s)
+            delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
+
+    def _open(self, role: Role) -> Processor:
+        processor = Processor(
+            role,
+            self._log,
+            self._names,
+            self._stores[role.name],
+            instance=self._instance,
+            now_ms=self._now_ms,
+            unique=lambda: uuid.uuid4().hex,
+        )
+        self._processors[role.name] = processor
+        return processor
+
+    def _run(self, processors: Sequence[Processor]) -> None:
+        if len(processors) == 1:
+            self._run_one(processors[0])
+        else:
+            self._run_together(processors)
+
+    def _run_one(self, processor: Processor) -> None:
+        was_ready = False
+        while not self._stopping.is_set():
+            processor.step(IDLE_WAIT_S)
+            if processor.ready != was_ready:
+                was_ready = processor.ready
+                self._note_change([processor])
+
+    def _run_together(self, processors: Sequence[Processor]) -> None:
+        log = cast("_WaitsForMany", self._log)
+        readers = [processor.reader for processor in processors]
+        was_ready = False
+        while not self._stopping.is_set():
+            worked = False
+            for processor in processors:
+                worked |= processor.step(0.0)
+            ready = all(processor.ready for processor in processors)
+            if ready != was_ready:
+                was_ready = ready
+                self._note_change(processors)
+            if worked:
+                continue
+            # Only when nothing came since the roles looked are they idle.
+            if self._on_idle is not None and ready and not log.wait_any(readers, 0.0) and self._on_idle():
+                continue
+            log.wait_any(readers, min(processor.idle_wait_s() for processor in processors))
+
+    def _close(self, processors: Sequence[Processor], *, graceful: bool) -> None:
+        for processor in processors:
+            # First of all: what is being closed is neither ready nor counted.
+            self._processors.pop(processor.role.name, None)
+            try:
+                processor.close(graceful=graceful)
+            except Exception:
+                _logger.exception("role=%s event=close_failed", processor.role.name)
+            store = self._stores[processor.role.name]
+            for partition in processor.partitions:
+                store.drop_partition(partition)
+
+    def _close_stores(self) -> None:
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+
+    def _note_change(self, processors: Sequence[Processor]) -> None:
+        """Processors became ready or stopped being ready. A bug that is over is none any more."""
+        with self._changed:
+            for processor in processors:
+                if processor.ready:
+                    self._failures.pop(processor.role.name, None)
+            self._changed.notify_all()
+
+    def _note_bug(self, roles: Sequence[Role], error: BaseException) -> None:
+        """Bugs are retried as outages are, but whoever waits for readiness is told."""
+        with self._changed:
+            self._failures.update(dict.fromkeys((role.name for role in roles), error))
+            self._changed.notify_all()

@@ -1,0 +1,451 @@
+"""The processor shell: everything that history, matching and timers have in common around their pure cores.
+
+One step takes what is there, lets the handlers turn it into records and state, sends the records at once (the command
+is durable already, so acting before the local checkpoint is safe), and never waits for an acknowledgement to take the
+next batch. Invariants kept here:
+
+* **I1 one order.** A takeover appends an owner mark to the restored topic first; its offset is the epoch. Nothing is
+  decided before the fold has reached that mark, and every other topic the role writes fenced records to gets a mark
+  before the first such record.
+* **I4 recovery.** What an earlier owner may have left unsent is sent again when a partition is taken over; when state
+  is written, and why never too early, stands in :mod:`perdure_runtime.checkpoints`.
+* **I5** A record that cannot be processed goes to ``dead-letters`` and the handler's quarantine; the partition goes on.
+
+Any failure of the producer ends the processor: its engine makes a new one from the last checkpoint (crash-only).
+Called by :mod:`perdure_runtime.engine`; in tests step by step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from perdure_runtime.checkpoints import Checkpoints
+from perdure_runtime.dead_letters import dead_letter, reason_of
+from perdure_runtime.handler import PartitionHandler, Role
+from perdure_runtime.log import Ack, Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
+from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
+from perdure_runtime.stats import ProcessorStats
+from perdure_runtime.store import StateStore
+from perdure_schemas import codec
+from perdure_schemas.keys import mark_key
+from perdure_schemas.records import OwnerMark
+from perdure_schemas.topics import TopicNames
+
+_logger = logging.getLogger("perdure.engine")
+
+#: Records taken in one step: enough to share the costs of a batch, few enough to stay responsive.
+BATCH_RECORDS_MAX = 1_000
+#: Appends on their way to the log. More than this many means the log is slower than we are: wait for it.
+UNACKNOWLEDGED_MAX = 256
+#: How often state is serialised. State touched ten times in between is written once.
+CHECKPOINT_INTERVAL_S = 0.05
+#: How often the group's offset is committed: bounds what is sent again after a takeover, and feeds lag monitors.
+COMMIT_INTERVAL_S = 1.0
+#: How long giving a partition back may take.
+REVOKE_FLUSH_S = 2.0
+FLUSH_SLICE_S = 0.02
+#: The longest wait without anything to do; membership must be polled at least every second.
+IDLE_WAIT_S = 0.5
+#: How often the progress of a restore is logged.
+PROGRESS_INTERVAL_S = 2.0
+
+
+class Phase(Enum):
+    """Where a partition stands."""
+
+    MARKING = auto()
+    RESTORING = auto()
+    LIVE = auto()
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition that is ours, or about to be."""
+
+    partition: int
+    mark: Ack
+    phase: Phase = Phase.MARKING
+    epoch: int = -1
+    committed: int | None = None
+    handler: PartitionHandler | None = None
+    dirty: bool = False
+    restore_started_s: float = 0.0
+    restore_logged_s: float = 0.0
+    folded: int = 0
+
+
+class Processor:
+    """Runs one role on the partitions that the group gives to this member.
+
+    Args:
+        role: what to run.
+        log: where everything is read from and written to.
+        names: the namespace's topics.
+        store: the role's state.
+        instance: this member's name across restarts.
+        now_ms: the wall clock, in milliseconds since the epoch.
+        unique: a source of unique names for owner marks.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        log: Log,
+        names: TopicNames,
+        store: StateStore,
+        *,
+        instance: str,
+        now_ms: Callable[[], int],
+        unique: Callable[[], str],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.role = role
+        self.stats = ProcessorStats()
+        self._log = log
+        self._names = names
+        self._store = store
+        self._instance = instance
+        self._now_ms = now_ms
+        self._unique = unique
+        self._monotonic_s = monotonic_s
+        self._owned: dict[int, _Owned] = {}
+        self._outbox = CheckedOutbox(log, names)
+        self._checkpointed_s = 0.0
+        self._committed_s = 0.0
+        self._joined = False
+        self._stop = False
+        self._lost = False
+        self.reader = log.reader(f"{role.name}-{instance}")
+        self._producer = log.producer(f"{role.name}-{instance}")
+        try:
+            self._membership = log.join(
+                f"{names.prefix}.{names.namespace}.{role.name}",
+                role.owned_topic,
+                instance,
+                self._on_assigned,
+                self._on_revoked,
+            )
+        except BaseException:
+            self._close_clients()
+            raise
+        self._checkpoints = Checkpoints(store, self._membership, role.restored_topic)
+
+    # --- the outside ----------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group has given us our share, and all of it is live."""
+        return self._joined and all(owned.phase is Phase.LIVE for owned in list(self._owned.values()))
+
+    @property
+    def partitions(self) -> dict[int, Phase]:
+        """The partitions we own, and where each stands."""
+        return {partition: owned.phase for partition, owned in list(self._owned.items())}
+
+    def step(self, timeout_s: float) -> bool:
+        """Do what there is to do, waiting up to ``timeout_s`` for it. Returns whether there was anything.
+
+        Raises:
+            LogError: the log or the producer failed for good; throw this processor away.
+        """
+        self._membership.poll()
+        if self._lost:
+            raise LogError(
+                f"role {self.role.name} lost its partitions to another member: starting again from the checkpoint"
+            )
+        self._checkpoints.settle()
+        if self._checkpoints.unacknowledged > UNACKNOWLEDGED_MAX:
+            self._checkpoints.wait(CHECKPOINT_INTERVAL_S)
+            return True
+        for owned in list(self._owned.values()):
+            if owned.phase is Phase.MARKING and owned.mark.done():
+                self._begin_restore(owned)
+        records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()))
+        if records:
+            self._process(records)
+        ticked = self._tick()
+        self._send()
+        self._checkpoint_if_due()
+        self.stats.checkpoints = self._checkpoints.written
+        return bool(records) or ticked
+
+    def idle_wait_s(self) -> float:
+        """How long the next step may wait when no record comes."""
+        wait_s = IDLE_WAIT_S
+        if self._checkpoints.pending or any(owned.dirty for owned in self._owned.values()):
+            wait_s = CHECKPOINT_INTERVAL_S
+        now_ms = self._now_ms()
+        for owned in self._owned.values():
+            if owned.phase is Phase.LIVE and owned.handler is not None:
+                due_ms = owned.handler.next_wakeup_ms()
+                if due_ms is not None:
+                    wait_s = min(wait_s, max(0.0, (due_ms - now_ms) / 1000))
+        return wait_s
+
+    def run(self) -> None:
+        """Step until :meth:`stop` is called."""
+        while not self._stop:
+            self.step(IDLE_WAIT_S)
+
+    def stop(self) -> None:
+        """Make :meth:`run` return soon. May be called from any thread."""
+        self._stop = True
+        self.reader.wake()
+
+    def close(self, *, graceful: bool = True) -> None:
+        """Leave the group; if ``graceful``, finish what is on its way, write the checkpoint and commit first."""
+        try:
+            if graceful and not self._lost:
+                self._flush(REVOKE_FLUSH_S, in_callback=False)
+        except LogError as error:
+            _logger.warning("role=%s event=closed_without_checkpoint reason=%r", self.role.name, str(error))
+        finally:
+            try:
+                self._membership.leave()
+            finally:
+                self._close_clients()
+
+    def _close_clients(self) -> None:
+        try:
+            self.reader.close()
+        finally:
+            self._producer.close()
+
+    # --- ownership ------------------------------------------------------------------------------------------------
+
+    def _on_assigned(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            if partition in self._owned:
+                continue
+            mark = OwnerMark(source=self._source(partition), owner=self._instance, time_ms=self._now_ms())
+            record = NewRecord(self.role.restored_topic, partition, self._mark_key(partition), codec.encode(mark))
+            acknowledgement = self._producer.append([record])
+            acknowledgement.on_done(lambda _: self.reader.wake())
+            self._owned[partition] = _Owned(partition, acknowledgement)
+        self._joined = True  # after them, or another thread could take us for ready in between
+        if partitions:
+            _logger.info("role=%s event=assigned partitions=%s", self.role.name, sorted(partitions))
+
+    def _on_revoked(self, partitions: list[int], lost: bool) -> None:
+        if lost:
+            self._lost = True
+        else:
+            try:
+                self._flush(REVOKE_FLUSH_S, in_callback=True)
+                # What could not be written in time must not be written later: somebody else will own it then.
+                self._lost = self._lost or self._checkpoints.pending
+            except LogError as error:
+                self._lost = True
+                _logger.warning("role=%s event=given_back_without_checkpoint reason=%r", self.role.name, str(error))
+        for partition in partitions:
+            owned = self._owned.pop(partition, None)
+            if owned is not None:
+                self.reader.unassign(
+                    [TopicPartition(t, partition) for t in {self.role.restored_topic, *self.role.live_topics}]
+                )
+                self._store.drop_partition(partition)
+        if partitions:
+            _logger.info(
+                "role=%s event=%s partitions=%s", self.role.name, "lost" if lost else "revoked", sorted(partitions)
+            )
+
+    def _begin_restore(self, owned: _Owned) -> None:
+        error = owned.mark.error()
+        if error is not None:
+            raise error
+        partition = owned.partition
+        owned.epoch = owned.mark.offsets()[TopicPartition(self.role.restored_topic, partition)]
+        owned.committed = self._membership.committed([partition]).get(partition)
+        restored = TopicPartition(self.role.restored_topic, partition)
+        handler = self._open_handler(partition, owned.committed)
+        start = handler.restore_offset()
+        if start is not None and start > owned.epoch:
+            _logger.warning(
+                "role=%s partition=%d event=state_discarded reason='the state is ahead of the log (offset %d, mark %d):"
+                " it belongs to another cluster or to topics that were made anew'",
+                self.role.name, partition, start, owned.epoch,
+            )  # fmt: skip
+            self._store.wipe_partition(partition)
+            handler = self.role.open(partition, self._store.partition(partition), owned.committed)
+            start = handler.restore_offset()
+        low, _ = self._log.watermarks(restored)
+        owned.handler = handler
+        owned.phase = Phase.RESTORING
+        owned.restore_started_s = owned.restore_logged_s = self._monotonic_s()
+        self.reader.assign({restored: low if start is None else max(start, low)})
+
+    def _open_handler(self, partition: int, committed: int | None) -> PartitionHandler:
+        """The handler on the stored state; state that it cannot read is a cache gone bad, and is built again."""
+        try:
+            return self.role.open(partition, self._store.partition(partition), committed)
+        except Exception as error:
+            _logger.warning(
+                "role=%s partition=%d event=state_discarded reason=%r", self.role.name, partition, reason_of(error)
+            )
+            self._store.wipe_partition(partition)
+            return self.role.open(partition, self._store.partition(partition), committed)
+
+    def _go_live(self, owned: _Owned) -> None:
+        assert owned.handler is not None
+        partition = owned.partition
+        mark = codec.encode(
+            OwnerMark(source=self._source(partition), epoch=owned.epoch, owner=self._instance, time_ms=self._now_ms())
+        )
+        for target in self.role.marks(partition):
+            self._outbox.send(NewRecord(target.topic, target.partition, self._mark_key(partition), mark))
+        offsets = owned.handler.take_over(owned.epoch, owned.committed, self._now_ms(), self._outbox)
+        if self.role.restored_topic not in offsets:
+            self.reader.unassign([TopicPartition(self.role.restored_topic, partition)])
+        starts = {}
+        for topic, offset in offsets.items():
+            low, high = self._log.watermarks(TopicPartition(topic, partition))
+            if not low <= offset <= high:
+                # Below: retention was faster than we; above: only where topics were made anew.
+                level = logging.INFO if offset < 0 or offset <= low else logging.WARNING
+                _logger.log(
+                    level, "role=%s topic=%s partition=%d event=offset_moved from=%d to=[%d, %d]",
+                    self.role.name, topic, partition, offset, low, high,
+                )  # fmt: skip
+            starts[TopicPartition(topic, partition)] = min(max(offset, low), high)
+        self.reader.assign(starts)
+        owned.phase = Phase.LIVE
+        owned.dirty = True
+        self.stats.takeovers += 1
+        _logger.info(
+            "role=%s partition=%d event=live epoch=%d folded=%d seconds=%.3f",
+            self.role.name, partition, owned.epoch, owned.folded, self._monotonic_s() - owned.restore_started_s,
+        )  # fmt: skip
+
+    # --- processing -----------------------------------------------------------------------------------------------
+
+    def _process(self, records: list[LogRecord]) -> None:
+        #: Partitions that went live within this batch: what the batch still holds of the restored topic is read again.
+        moved: set[int] = set()
+        self.stats.batches += 1
+        for record in records:
+            owned = self._owned.get(record.partition)
+            if owned is None or owned.handler is None:
+                continue
+            if owned.phase is Phase.LIVE:
+                if record.partition in moved and record.topic == self.role.restored_topic:
+                    continue
+                self._handle(owned, record)
+            elif owned.phase is Phase.RESTORING:
+                self._fold(owned, record)
+                if record.offset >= owned.epoch:
+                    self._go_live(owned)
+                    moved.add(record.partition)
+
+    def _handle(self, owned: _Owned, record: LogRecord) -> None:
+        assert owned.handler is not None
+        self.stats.records += 1
+        owned.dirty = True
+        sent_before = len(self._outbox.records)
+        try:
+            owned.handler.handle(record, self._outbox)
+        except LogUnavailableError:
+            raise  # not the record's fault: it is processed again by the next processor
+        except Exception as error:
+            # Whatever was sent halfway must not go out: the decision did not come to its end.
+            del self._outbox.records[sent_before:]
+            self._quarantine(owned, record, error)
+
+    def _fold(self, owned: _Owned, record: LogRecord) -> None:
+        assert owned.handler is not None
+        owned.folded += 1
+        self.stats.folded += 1
+        try:
+            owned.handler.fold(record)
+        except Exception as error:
+            self._quarantine(owned, record, error)
+        if not owned.folded & 0xFF:
+            now_s = self._monotonic_s()
+            if now_s - owned.restore_logged_s > PROGRESS_INTERVAL_S:
+                owned.restore_logged_s = now_s
+                _logger.info(
+                    "role=%s partition=%d event=restoring offset=%d of=%d",
+                    self.role.name, record.partition, record.offset, owned.epoch,
+                )  # fmt: skip
+
+    def _quarantine(self, owned: _Owned, record: LogRecord, error: Exception) -> None:
+        assert owned.handler is not None
+        reason = reason_of(error)
+        _logger.error(
+            "role=%s topic=%s partition=%d offset=%d event=dead_letter reason=%r",
+            self.role.name, record.topic, record.partition, record.offset, reason,
+            exc_info=not isinstance(error, (codec.DecodeError, UndeliverableError)),
+        )  # fmt: skip
+        self.stats.dead_letters += 1
+        self._outbox.send(dead_letter(self._names.dead_letters, record, reason, self._now_ms()))
+        if owned.phase is Phase.LIVE:
+            sent_before = len(self._outbox.records)
+            try:
+                owned.handler.quarantine(record, reason, self._outbox)
+            except LogUnavailableError:
+                raise
+            except Exception:
+                del self._outbox.records[sent_before:]
+                _logger.exception("role=%s partition=%d event=quarantine_failed", self.role.name, record.partition)
+
+    def _tick(self) -> bool:
+        now_ms = self._now_ms()
+        ticked = False
+        for owned in self._owned.values():
+            if owned.phase is Phase.LIVE and owned.handler is not None:
+                due_ms = owned.handler.next_wakeup_ms()
+                if due_ms is not None and due_ms <= now_ms:
+                    owned.handler.tick(now_ms, self._outbox)
+                    owned.dirty = ticked = True
+        return ticked
+
+    # --- sending, acknowledgements, checkpoints -------------------------------------------------------------------
+
+    def _send(self) -> None:
+        if self._outbox.records:
+            self.stats.sent += len(self._outbox.records)
+            self._checkpoints.sent(self._producer.append(self._outbox.records))
+            self._outbox.records = []
+
+    def _checkpoint_if_due(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s - self._checkpointed_s < CHECKPOINT_INTERVAL_S:
+            return
+        if any(owned.dirty for owned in self._owned.values()):
+            self._checkpointed_s = now_s
+            self._take_checkpoint()
+        if now_s - self._committed_s > COMMIT_INTERVAL_S:
+            self._committed_s = now_s
+            self._checkpoints.begin_commit()
+
+    def _take_checkpoint(self) -> None:
+        offsets = {}
+        for owned in self._owned.values():
+            if owned.dirty and owned.phase is Phase.LIVE and owned.handler is not None:
+                owned.dirty = False
+                offset = owned.handler.checkpoint()
+                if offset is not None:
+                    offsets[owned.partition] = offset
+        self._checkpoints.taken(offsets)
+
+    def _flush(self, timeout_s: float, *, in_callback: bool) -> None:
+        """Send, checkpoint and commit everything, waiting at most ``timeout_s`` for the log and the group."""
+        self._send()
+        self._take_checkpoint()
+        deadline_s = self._monotonic_s() + timeout_s
+        self._checkpoints.settle()
+        while self._checkpoints.pending and self._monotonic_s() < deadline_s:
+            self._checkpoints.begin_commit()
+            self._checkpoints.wait(FLUSH_SLICE_S)
+            if not in_callback:
+                self._membership.poll()
+            self._checkpoints.settle()
+
+    def _source(self, partition: int) -> str:
+        return f"{self.role.name}/{partition}"
+
+    def _mark_key(self, partition: int) -> bytes:
+        return mark_key(self._source(partition), self._unique())

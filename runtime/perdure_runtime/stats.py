@@ -1,0 +1,20 @@
+"""What a processor counts. Written by the processor shell, read by metrics and the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class ProcessorStats:
+    """Counters since the start, for metrics and the log."""
+
+    records: int = 0
+    sent: int = 0
+    batches: int = 0
+    checkpoints: int = 0
+    dead_letters: int = 0
+    folded: int = 0
+    takeovers: int = 0
+    live_partitions: int = 0
+    restoring_partitions: int = 0

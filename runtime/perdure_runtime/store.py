@@ -1,0 +1,219 @@
+"""The state store: what a role has folded from its topics, on disk in RocksDB, one database for each role and process.
+
+It is a cache of the log and never precious: deleted, it is rebuilt. Invariants:
+
+* writes reach the disk only through :meth:`StateStore.commit`, in the order of :meth:`StateStore.seal`, each sealed
+  batch in one RocksDB write; the shell commits a batch only when the log has acknowledged all that was sent before it,
+  so the store never knows more than the log;
+* reads see staged and sealed writes.
+
+Called by the processor shell; handlers see one partition of it as a ``PartitionStore``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import rocksdict
+
+_VERSION_KEY = b"\xff\xffversion"
+
+
+class StateStoreError(Exception):
+    """The state folder cannot be used. The message says why and what to do."""
+
+
+class SealedBatch:
+    """Writes that belong to one checkpoint."""
+
+    __slots__ = ("number", "writes")
+
+    def __init__(self, number: int, writes: dict[bytes, bytes | None]) -> None:
+        self.number = number
+        self.writes = writes
+
+
+class StateStore:
+    """One RocksDB folder, shared by the partitions of a role that this process owns.
+
+    Args:
+        path: the folder; it is created.
+        version: version of the role's layout, kept inside.
+
+    Raises:
+        StateStoreError: another process has it open, or it was written with another layout version.
+    """
+
+    def __init__(self, path: Path, version: int) -> None:
+        self._path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._database = _open(path)
+        found = self._database.get(_VERSION_KEY)
+        wanted = str(version).encode()
+        if found is None:
+            self._database.put(_VERSION_KEY, wanted)
+        elif found != wanted:
+            self._database.close()
+            raise StateStoreError(
+                f"the state folder {path} was written with layout version {found.decode()}, this program has version"
+                f" {version}; delete the folder (it is rebuilt from the log), or run the program that wrote it"
+            )
+        #: What is not on disk yet: key → (value, number of the batch it belongs to).
+        self._overlay: dict[bytes, tuple[bytes | None, int]] = {}
+        self._overlay_keys: list[bytes] | None = None
+        self._staged: dict[bytes, bytes | None] = {}
+        self._batch_number = 0
+
+    def partition(self, partition: int) -> StorePartition:
+        """The part of the store that belongs to ``partition``."""
+        return StorePartition(self, partition.to_bytes(2, "big"))
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a full key."""
+        pending = self._overlay.get(key)
+        if pending is not None:
+            return pending[0]
+        value: bytes | None = self._database.get(key)
+        return value
+
+    def stage(self, key: bytes, value: bytes | None) -> None:
+        """Stage a write (``None``: a removal) of a full key."""
+        if self._overlay_keys is not None and key not in self._overlay:
+            insort(self._overlay_keys, key)
+        self._overlay[key] = (value, self._batch_number)
+        self._staged[key] = value
+
+    def seal(self) -> SealedBatch:
+        """Close the current batch; later writes belong to the next one."""
+        batch = SealedBatch(self._batch_number, self._staged)
+        self._staged = {}
+        self._batch_number += 1
+        return batch
+
+    def commit(self, batches: Sequence[SealedBatch], positions: Mapping[bytes, bytes]) -> None:
+        """Write sealed batches, in order, and position entries (full keys) to disk in one write."""
+        write = rocksdict.WriteBatch(raw_mode=True)
+        overlay = self._overlay
+        for batch in batches:
+            for key, value in batch.writes.items():
+                if value is None:
+                    write.delete(key)
+                else:
+                    write.put(key, value)
+        for key, value in positions.items():
+            write.put(key, value)
+        self._database.write(write)
+        for batch in batches:
+            for key in batch.writes:
+                pending = overlay.get(key)
+                if pending is not None and pending[1] <= batch.number:
+                    del overlay[key]
+        self._overlay_keys = None
+
+    def scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Entries with full keys from ``start`` on while they begin with ``prefix``; pending writes included."""
+        pending = self._pending_keys(prefix, start)
+        position = 0
+        iterator = self._database.iter()
+        iterator.seek(start)
+        while True:
+            on_disk: bytes | None = iterator.key() if iterator.valid() else None
+            if on_disk is not None and not on_disk.startswith(prefix):
+                on_disk = None
+            in_memory = pending[position] if position < len(pending) else None
+            if on_disk is None and in_memory is None:
+                return
+            if in_memory is not None and (on_disk is None or in_memory <= on_disk):
+                position += 1
+                if in_memory == on_disk:
+                    iterator.next()
+                entry = self._overlay.get(in_memory)
+                value = entry[0] if entry is not None else self._database.get(in_memory)
+                if value is not None:
+                    yield in_memory, value
+            else:
+                assert on_disk is not None
+                value = iterator.value()
+                iterator.next()
+                yield on_disk, value
+
+    def drop_partition(self, partition: int) -> None:
+        """Forget what is staged for a partition that is not ours any more; what is on disk stays for its return."""
+        prefix = partition.to_bytes(2, "big")
+        for key in [key for key in self._overlay if key.startswith(prefix)]:
+            del self._overlay[key]
+        for key in [key for key in self._staged if key.startswith(prefix)]:
+            del self._staged[key]
+        self._overlay_keys = None
+
+    def wipe_partition(self, partition: int) -> None:
+        """Remove everything of a partition, from disk too: it will be rebuilt."""
+        self.drop_partition(partition)
+        prefix = partition.to_bytes(2, "big")
+        end = (partition + 1).to_bytes(2, "big")
+        self._database.delete_range(prefix, end)
+
+    def close(self) -> None:
+        """Close the database. Staged writes are given up; the log still has them."""
+        self._database.close()
+
+    def _pending_keys(self, prefix: bytes, start: bytes) -> list[bytes]:
+        if not self._overlay:
+            return []
+        if self._overlay_keys is None:
+            self._overlay_keys = sorted(self._overlay)
+        keys = self._overlay_keys
+        found = []
+        for index in range(bisect_left(keys, start), len(keys)):
+            if not keys[index].startswith(prefix):
+                break
+            found.append(keys[index])
+        return found
+
+
+class StorePartition:
+    """One partition's keys of a :class:`StateStore`; implements ``PartitionStore``."""
+
+    __slots__ = ("_prefix", "_store")
+
+    def __init__(self, store: StateStore, prefix: bytes) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of ``key``, staged writes included."""
+        return self._store.get(self._prefix + key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Stage a write."""
+        self._store.stage(self._prefix + key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Stage a removal."""
+        self._store.stage(self._prefix + key, None)
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Entries whose keys begin with ``prefix``, in key order, from ``start`` on; staged writes included."""
+        cut = len(self._prefix)
+        for key, value in self._store.scan(self._prefix + prefix, self._prefix + max(prefix, start or prefix)):
+            yield key[cut:], value
+
+
+def _open(path: Path) -> rocksdict.Rdict:
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    try:
+        return rocksdict.Rdict(str(path), options)
+    except Exception as error:  # rocksdict raises plain Exception for everything
+        text = str(error)
+        if "LOCK" in text or "lock" in text:
+            raise StateStoreError(
+                f"the state folder {path} is in use by another process; stop it, or give this one a folder of its own"
+            ) from error
+        raise StateStoreError(
+            f"the state folder {path} cannot be opened ({text}); if it is damaged delete it: it is rebuilt from the log"
+        ) from error
