@@ -1,0 +1,197 @@
+"""What an operator does with a pending activity: pause it, let it go on, count its attempts anew, change its options.
+
+A paused activity has no new attempt; one that a worker has runs on, and is told with its heartbeat. The numbers that
+name attempts only ever grow, so that late messages of an attempt are known as such (I3); a reset keeps how many were
+made before, and what people and retry policies see is counted from there.
+
+Invariant: a decision writes one record of the activity's attempt, which is complete in itself, and a command that comes
+twice in a row counts once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from perdure_history.core.commands.activity import attempt_record
+from perdure_history.core.commands.activity_options import effective_options, options_fault
+from perdure_history.core.commands.context import Context, Steps
+from perdure_history.core.effects import Answer, Ignored
+from perdure_history.core.state import ActivityState, ActivityStatus, RunState
+from perdure_schemas.records import (
+    ActivityAttemptRecorded,
+    ActivityOptions,
+    Command,
+    Done,
+    ErrorCode,
+    PauseActivity,
+    Rejected,
+    ResetActivity,
+    UnpauseActivity,
+    UpdateActivityOptions,
+)
+
+__all__ = ["pause", "reset", "unpause", "update_options"]
+
+
+def pause(run: RunState, command: Command, body: PauseActivity, _context: Context) -> Steps:
+    """Begin no attempt from here on."""
+    activity = _find(run, body.activity_id)
+    if activity is None:
+        yield from _not_pending(run, command, body.activity_id)
+    elif activity.paused:
+        yield from _unchanged(command)
+    else:
+        yield from _changed(command, activity, paused=True, pause_reason=body.reason)
+
+
+def unpause(run: RunState, command: Command, body: UnpauseActivity, context: Context) -> Steps:
+    """Begin an attempt at once, or let the one go on that waits for a worker."""
+    activity = _find(run, body.activity_id)
+    if activity is None:
+        yield from _not_pending(run, command, body.activity_id)
+        return
+    if not activity.paused:
+        yield from _unchanged(command)
+        return
+    changes: dict[str, Any] = {"paused": False, "pause_reason": ""}
+    if body.reset_attempts:
+        changes |= _count_anew(activity)
+    if body.reset_heartbeat:
+        changes |= _drop_heartbeats(activity)
+    changes |= _begin(run, activity, changes, body.jitter_ms, context)
+    yield from _changed(command, activity, **changes)
+
+
+def reset(run: RunState, command: Command, body: ResetActivity, context: Context) -> Steps:
+    """Count the attempts from 1 again: at once, or from the next one on if one runs."""
+    activity = _find(run, body.activity_id)
+    if activity is None:
+        yield from _not_pending(run, command, body.activity_id)
+        return
+    if activity.operator_command_id == command.command_id:
+        yield from _unchanged(command)
+        return
+    changes = _count_anew(activity)
+    if activity.paused and not body.keep_paused:
+        changes |= {"paused": False, "pause_reason": ""}
+    if body.reset_heartbeats:
+        changes |= _drop_heartbeats(activity)
+    changes |= _begin(run, activity, changes, body.jitter_ms, context)
+    yield from _changed(command, activity, **changes)
+
+
+def update_options(run: RunState, command: Command, body: UpdateActivityOptions, context: Context) -> Steps:
+    """Change options. An attempt that runs keeps those it was handed out with, but its timeouts change at once."""
+    activity = _find(run, body.activity_id)
+    if activity is None:
+        yield from _not_pending(run, command, body.activity_id)
+        return
+    options = _with_changes(activity.options, body)
+    fault = options_fault(options, context.policy)
+    if not fault and activity.status is ActivityStatus.STARTED and options.task_queue != activity.options.task_queue:
+        fault = f"a worker runs activity {body.activity_id!r}; its task queue can be changed while it waits only"
+    if fault:
+        rejected = Rejected(code=ErrorCode.INVALID_ARGUMENT, message=fault, run_id=run.run_id, status=run.status)
+        if command.reply is not None:
+            yield Answer(command.reply, rejected)
+        return
+    options = effective_options(options, run.run_timeout_ms, run.deadline_ms, context.now_ms)
+    if options == activity.options:
+        yield from _unchanged(command)
+        return
+    changes: dict[str, Any] = {"options": options}
+    if activity.status is ActivityStatus.SCHEDULED:
+        changes |= _next_number(activity) | {"scheduled_time_ms": context.now_ms}
+    yield from _changed(command, activity, **changes)
+
+
+def _find(run: RunState, activity_id: str) -> ActivityState | None:
+    return run.activities.get(run.activity_ids.get(activity_id, 0))
+
+
+def _not_pending(run: RunState, command: Command, activity_id: str) -> Steps:
+    message = f"workflow {run.workflow_id!r} has no pending activity {activity_id!r}"
+    if run.activity_ids:
+        message += "; pending are " + ", ".join(sorted(run.activity_ids)[:10])
+    if command.reply is not None:
+        yield Answer(
+            command.reply,
+            Rejected(code=ErrorCode.NOT_FOUND, message=message, run_id=run.run_id, status=run.status),
+        )
+
+
+def _unchanged(command: Command) -> Steps:
+    yield Ignored("the activity is so already")
+    if command.reply is not None:
+        yield Answer(command.reply, Done())
+
+
+def _changed(command: Command, activity: ActivityState, **changes: Any) -> Steps:
+    yield _record(command, activity, changes)
+    if command.reply is not None:
+        yield Answer(command.reply, Done())
+
+
+def _record(command: Command, activity: ActivityState, changes: dict[str, Any]) -> ActivityAttemptRecorded:
+    return attempt_record(activity, operator_command_id=command.command_id, **changes)
+
+
+def _count_anew(activity: ActivityState) -> dict[str, Any]:
+    if activity.status is ActivityStatus.STARTED:
+        return {"attempts_before": activity.attempt}
+    if activity.status is ActivityStatus.BACKING_OFF:
+        return {"attempts_before": activity.attempt - 1}
+    # It stands with its old number in a record for workers: another one takes its place.
+    return {"attempt": activity.attempt + 1, "attempts_before": activity.attempt}
+
+
+def _next_number(activity: ActivityState) -> dict[str, Any]:
+    """Another attempt takes the place of the one that waits for a worker, and is counted as the same one."""
+    return {"attempt": activity.attempt + 1, "attempts_before": activity.attempts_before + 1}
+
+
+def _drop_heartbeats(activity: ActivityState) -> dict[str, Any]:
+    if activity.status is ActivityStatus.STARTED:
+        return {"drops_heartbeats": True}
+    return {"heartbeat_details": []}
+
+
+def _begin(
+    run: RunState, activity: ActivityState, changes: dict[str, Any], jitter_ms: int, context: Context
+) -> dict[str, Any]:
+    """When an attempt that does not run begins: now, or up to ``jitter_ms`` later, which differs between activities."""
+    if activity.status is ActivityStatus.STARTED:
+        return {}
+    if jitter_ms <= 0:
+        return {"scheduled_time_ms": context.now_ms}
+    name = f"{run.run_id}/{activity.scheduled_event_id}/{context.offset}"
+    begun = {"scheduled_time_ms": context.now_ms + zlib.crc32(name.encode()) % (jitter_ms + 1)}
+    if activity.status is ActivityStatus.SCHEDULED and "attempt" not in changes:
+        # It stands in a record for workers, and is to wait: another one takes its place.
+        begun |= _next_number(activity)
+    return begun
+
+
+def _with_changes(options: ActivityOptions, body: UpdateActivityOptions) -> ActivityOptions:
+    retry = {
+        "initial_interval_ms": body.retry_initial_interval_ms,
+        "maximum_interval_ms": body.retry_maximum_interval_ms,
+        "backoff_coefficient": body.retry_backoff_coefficient,
+        "maximum_attempts": body.retry_maximum_attempts,
+    }
+    given = {
+        "task_queue": body.task_queue or None,
+        "schedule_to_close_timeout_ms": body.schedule_to_close_timeout_ms,
+        "schedule_to_start_timeout_ms": body.schedule_to_start_timeout_ms,
+        "start_to_close_timeout_ms": body.start_to_close_timeout_ms,
+        "heartbeat_timeout_ms": body.heartbeat_timeout_ms,
+    }
+    retry_policy = msgspec.structs.replace(options.retry_policy, **_without_none(retry))
+    return msgspec.structs.replace(options, retry_policy=retry_policy, **_without_none(given))
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

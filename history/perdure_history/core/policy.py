@@ -1,0 +1,44 @@
+"""The numbers decisions depend on, in one place, so that tests can make them small.
+
+They are part of the engine's configuration; two owners with different ones still agree on everything that is decided
+already, since deciding writes events and folding only reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from perdure_schemas import limits
+
+__all__ = ["Policy"]
+
+
+def _no_calendar(schedule: str, _base_ms: int, _after_ms: int) -> int:
+    raise ValueError(f"cron schedule {schedule!r}: no calendar is configured")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds and intervals of decisions; durations in milliseconds."""
+
+    history_events_max: int = limits.HISTORY_EVENTS_MAX
+    history_bytes_max: int = limits.HISTORY_BYTES_MAX
+    pending_activities_max: int = limits.PENDING_ACTIVITIES_MAX
+    pending_timers_max: int = limits.PENDING_TIMERS_MAX
+    pending_children_max: int = limits.PENDING_CHILDREN_MAX
+    pending_external_requests_max: int = limits.PENDING_EXTERNAL_REQUESTS_MAX
+    updates_max: int = limits.UPDATES_MAX
+    update_input_bytes_max: int = limits.UPDATE_INPUT_BYTES_MAX
+    payload_bytes_max: int = limits.PAYLOAD_BYTES_MAX
+    #: Heartbeat details of an activity; they stand in one record with its input.
+    heartbeat_bytes_max: int = 512 * 1024
+    name_chars_max: int = limits.NAME_CHARS_MAX
+    workflow_id_chars_max: int = limits.WORKFLOW_ID_CHARS_MAX
+    #: The back-off of a failing workflow task: the second attempt goes out at once, the third after this, then doubled.
+    task_retry_initial_ms: int = 1_000
+    task_retry_interval_ms_max: int = 60_000
+    history_page_bytes_max: int = limits.HISTORY_PAGE_BYTES_MAX
+    #: (schedule, when the run before began, after when) → when a cron schedule is due next; times in milliseconds since
+    #: 1970. Raises ``ValueError`` for a schedule that cannot be read. The core knows no calendar, so it is handed in.
+    next_cron_ms: Callable[[str, int, int], int] = _no_calendar
