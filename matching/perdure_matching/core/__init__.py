@@ -1,0 +1,1 @@
+"""The pure core of matching: state, queues, leases. It knows no log, store, encoding or clock."""

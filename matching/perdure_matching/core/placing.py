@@ -1,0 +1,261 @@
+"""Where a task goes: to a worker at once, to its own worker's queue, to the backlog; and what a free slot takes next.
+
+Order of service: the worker's sticky tasks, then priority, fairness, first in first out. Every function keeps the
+invariants of :mod:`perdure_matching.core.state`. Called by the other modules of this core.
+"""
+
+from __future__ import annotations
+
+from perdure_matching.core.model import Assign, Phase, Report, SlotKind, TaskQueue, TaskState, Tell, WorkerState
+from perdure_matching.core.state import MatchingState
+from perdure_matching.core.wakeups import WakeupKind
+from perdure_schemas import limits
+from perdure_schemas.records import (
+    ActivityTaskCanceled,
+    ActivityTaskStarted,
+    CancelActivity,
+    Command,
+    CommandBody,
+    ProbeWorker,
+)
+
+__all__ = [
+    "assign",
+    "detach",
+    "fill",
+    "lease",
+    "notice_start",
+    "park",
+    "place",
+    "release",
+    "report",
+    "set_ready",
+    "tell",
+    "throttle",
+    "unthrottle",
+    "watch_lease",
+]
+
+#: How matching names itself in what it tells history.
+_IDENTITY = "matching"
+
+
+def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
+    """Find a place for a task that is in no structure: a worker, or a queue."""
+    if task.cancel_requested or task.expiry_reported or task.left_open or task.held:
+        park(state, task)
+        return
+    queue = state.queue(task.task_queue)
+    kind = task.slot_kind
+    if kind == SlotKind.WORKFLOW and task.sticky_worker_id and now_ms < task.sticky_until_ms:
+        own = queue.workers.get(task.sticky_worker_id)
+        if own is not None and not own.draining:
+            if own.worker_id in queue.ready[kind]:
+                assign(state, own, task, now_ms)
+            else:
+                _wait_for(state, own, task)
+            return
+    ready = queue.ready[kind]
+    if ready:
+        assign(state, _choose(ready, task), task, now_ms)
+        return
+    task.phase = Phase.QUEUED
+    task.fair_start = queue.backlog[kind].push(
+        task.task_id,
+        priority=task.priority,
+        fairness_key=task.fairness_key,
+        weight=task.fairness_weight,
+        sequence=task.sequence,
+        start=task.fair_start,
+    )
+
+
+def park(state: MatchingState, task: TaskState) -> None:
+    """Keep a task that is in no structure from being dispatched until history takes it away.
+
+    An activity that was asked to stop before anybody had it is stopped: nobody else could tell history so.
+    """
+    task.phase = Phase.PARKED
+    state.touch(task)
+    if task.cancel_requested and task.kind == "activity" and not task.left_open:
+        body = ActivityTaskCanceled(scheduled_event_id=task.scheduled_event_id, attempt=task.attempt, started_time_ms=0)
+        report(state, task, "canceled", body)
+
+
+def _choose(ready: dict[str, WorkerState], task: TaskState) -> WorkerState:
+    """The worker that was used longest ago; not the one that kept the task too long, if there is another."""
+    for worker in ready.values():
+        if worker.worker_id != task.expired_from or len(ready) == 1:
+            return worker
+    raise AssertionError("two workers have one id")
+
+
+def _wait_for(state: MatchingState, worker: WorkerState, task: TaskState) -> None:
+    task.phase = Phase.STICKY
+    task.worker_id = worker.worker_id
+    worker.sticky.push(task.task_id, priority=task.priority, fairness_key="", weight=1.0, sequence=task.sequence)
+    state.wakeups.push(task.sticky_until_ms, WakeupKind.STICKY, task)
+
+
+def assign(state: MatchingState, worker: WorkerState, task: TaskState, now_ms: int) -> None:
+    """Dispatch a task to a worker that is ready for it."""
+    worker.dispatch_number += 1
+    lease(state, worker, task, now_ms)
+    task.dispatch_number = worker.dispatch_number
+    state.outputs.append(Assign(worker, task, worker.dispatch_number))
+    watch_lease(state, task, now_ms)
+    kind = task.slot_kind
+    ready = worker.queue.ready[kind]
+    if kind == SlotKind.ACTIVITY:
+        _take_tokens(state, worker, now_ms)
+    if worker.free(kind) <= 0:
+        ready.pop(worker.worker_id, None)
+    elif worker.worker_id in ready:
+        ready.move_to_end(worker.worker_id)
+
+
+def lease(state: MatchingState, worker: WorkerState, task: TaskState, leased_ms: int) -> None:
+    """Note that a worker has a task that is in no structure. Readiness is the caller's business."""
+    task.phase = Phase.LEASED
+    task.worker_id = worker.worker_id
+    task.leased_ms = leased_ms
+    task.lease_count += 1
+    task.dispatch_number = 0
+    worker.leases[task.slot_kind][task.task_id] = task
+    state.touch(task)
+
+
+def watch_lease(state: MatchingState, task: TaskState, now_ms: int) -> None:
+    """Arm what depends on the age of a lease."""
+    if task.kind == "activity":
+        if not task.start_noticed:
+            due_ms = task.leased_ms + task.start_notice_delay_ms
+            if due_ms <= now_ms:
+                notice_start(state, task)
+            else:
+                state.wakeups.push(due_ms, WakeupKind.NOTICE, task, task.lease_count)
+    elif task.lease_ms_max > 0:
+        state.wakeups.push(task.leased_ms + task.lease_ms_max, WakeupKind.LEASE, task, task.lease_count)
+
+
+def notice_start(state: MatchingState, task: TaskState) -> None:
+    """Tell history that an activity attempt began."""
+    task.start_noticed = True
+    state.touch(task)
+    body = ActivityTaskStarted(
+        scheduled_event_id=task.scheduled_event_id,
+        attempt=task.attempt,
+        started_time_ms=task.leased_ms,
+        worker_id=task.worker_id,
+    )
+    report(state, task, "started", body)
+
+
+def release(state: MatchingState, task: TaskState) -> WorkerState | None:
+    """Take a leased task from its worker; returns the worker, whose slot the caller fills."""
+    worker = state.worker_of(task)
+    if worker is None:
+        return None
+    worker.leases[task.slot_kind].pop(task.task_id, None)
+    return worker
+
+
+def detach(state: MatchingState, task: TaskState) -> WorkerState | None:
+    """Take a task out of whatever structure it is in; returns the worker that has a slot free by it.
+
+    The caller sets the new phase.
+    """
+    phase = task.phase
+    if phase is Phase.LEASED:
+        return release(state, task)
+    if phase is Phase.QUEUED:
+        state.queues[task.task_queue].backlog[task.slot_kind].discard(task.task_id)
+    elif phase is Phase.STICKY:
+        worker = state.worker_of(task)
+        if worker is not None:
+            worker.sticky.discard(task.task_id)
+    elif phase is Phase.UNDECIDED:
+        del state.undecided[task.task_id]
+    return None
+
+
+def fill(state: MatchingState, worker: WorkerState, kind: int, now_ms: int) -> None:
+    """Give a worker what waits for its free slots of a kind, and note whether it can take more."""
+    queue = worker.queue
+    backlog = queue.backlog[kind]
+    if worker.confirmed and not worker.draining:
+        free = worker.free(kind)
+        while free > 0 and worker.may_take(kind):
+            task_id = worker.sticky.pop() if kind == SlotKind.WORKFLOW and worker.sticky else backlog.pop()
+            if task_id is None:
+                break
+            assign(state, worker, state.tasks[task_id], now_ms)
+            free -= 1
+    set_ready(queue, worker, kind)
+
+
+def _take_tokens(state: MatchingState, worker: WorkerState, now_ms: int) -> None:
+    """An activity was dispatched: whoever has no token left waits for the next one."""
+    for limited in (worker, worker.queue):
+        if limited.rate.rate:
+            limited.rate.take(now_ms)
+            throttle(state, limited, now_ms)
+
+
+def throttle(state: MatchingState, limited: WorkerState | TaskQueue, now_ms: int) -> None:
+    """Take a worker, or all workers of a task queue, from the ready ones while its rate limit has no token."""
+    wait_ms = limited.rate.wait_ms(now_ms)
+    if not wait_ms:
+        return
+    limited.throttled = True
+    state.wakeups.push(now_ms + wait_ms, WakeupKind.RATE, limited)
+    if isinstance(limited, TaskQueue):
+        limited.ready[SlotKind.ACTIVITY].clear()
+    else:
+        limited.queue.ready[SlotKind.ACTIVITY].pop(limited.worker_id, None)
+
+
+def unthrottle(state: MatchingState, limited: WorkerState | TaskQueue, now_ms: int) -> None:
+    """A token may have come, or the rate is another one: dispatch what waits, as far as it lets."""
+    limited.throttled = False
+    throttle(state, limited, now_ms)
+    if limited.throttled:
+        return
+    workers = list(limited.workers.values()) if isinstance(limited, TaskQueue) else [limited]
+    for worker in workers:
+        if not worker.gone:
+            fill(state, worker, SlotKind.ACTIVITY, now_ms)
+
+
+def set_ready(queue: TaskQueue, worker: WorkerState, kind: int) -> None:
+    """Put a worker into the ready ones of its queue, or take it out."""
+    ready = queue.ready[kind]
+    if worker.confirmed and not worker.draining and not worker.gone and worker.free(kind) > 0 and worker.may_take(kind):
+        ready.setdefault(worker.worker_id, worker)
+    else:
+        ready.pop(worker.worker_id, None)
+
+
+def tell(state: MatchingState, worker: WorkerState, body: CancelActivity | ProbeWorker) -> None:
+    """Send a message to a worker."""
+    worker.dispatch_number += 1
+    state.outputs.append(Tell(worker, worker.dispatch_number, body))
+
+
+def report(state: MatchingState, task: TaskState, what: str, body: CommandBody) -> None:
+    """Send a command about a task to history; its id follows from the task's, so a repetition is recognised (I3)."""
+    command = Command(
+        command_id=f"{what}/{task.task_id}",
+        workflow_id=task.workflow_id,
+        run_id=task.run_id,
+        identity=_IDENTITY,
+        body=body,
+    )
+    state.outputs.append(Report(command))
+
+
+def clamp_weight(weight: float) -> float:
+    """A fairness weight within its bounds; what is no positive number counts as 1."""
+    if not weight > 0:
+        return 1.0
+    return min(max(weight, limits.FAIRNESS_WEIGHT_MIN), limits.FAIRNESS_WEIGHT_MAX)

@@ -1,0 +1,125 @@
+"""The whole state of one matching partition, in memory.
+
+Invariants: a task is in exactly the structure its phase names; a worker's leases never exceed its slots but through
+what an earlier owner left or a worker's own reduction of slots; what changed since the last checkpoint is in
+``unstored``, ``changed`` or ``removed``. Made by the service, changed only by the functions of this core.
+"""
+
+from __future__ import annotations
+
+from perdure_matching.core.model import MatchingConfig, Output, Phase, SlotKind, TaskQueue, TaskState, WorkerState
+from perdure_matching.core.wakeups import Wakeup, WakeupKind, Wakeups
+
+__all__ = ["MatchingState"]
+
+
+class MatchingState:
+    """Tasks, workers, queues, and what is to be sent."""
+
+    __slots__ = (
+        "changed",
+        "config",
+        "epoch",
+        "grace",
+        "live",
+        "outputs",
+        "queues",
+        "removed",
+        "tasks",
+        "unconfirmed",
+        "undecided",
+        "unstored",
+        "wakeups",
+        "window_until_ms",
+        "workers_changed",
+    )
+
+    def __init__(self, config: MatchingConfig) -> None:
+        self.config = config
+        self.tasks: dict[str, TaskState] = {}
+        self.queues: dict[str, TaskQueue] = {}
+        self.wakeups = Wakeups(self._due_of)
+        self.outputs: list[Output] = []
+        #: Our epoch; -1 while we only fold.
+        self.epoch = -1
+        self.live = False
+        #: Tasks from before the takeover that nobody is known to hold. While ``grace``, workers are being asked.
+        self.undecided: dict[str, TaskState] = {}
+        self.grace = False
+        self.window_until_ms = 0
+        #: Workers that have not yet told what they hold.
+        self.unconfirmed = 0
+        #: For the checkpoint: tasks the store does not have, in order of arrival; stored ones that changed; stored ones
+        #: that went; workers that came, changed or went.
+        self.unstored: dict[str, TaskState] = {}
+        self.changed: dict[str, TaskState] = {}
+        self.removed: list[TaskState] = []
+        self.workers_changed: dict[tuple[str, str], WorkerState] = {}
+
+    def queue(self, name: str) -> TaskQueue:
+        """The task queue of a name, made if there is none."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = TaskQueue(name)
+        return queue
+
+    def worker_of(self, task: TaskState) -> WorkerState | None:
+        """The worker a task is leased to or waits for."""
+        queue = self.queues.get(task.task_queue)
+        return None if queue is None else queue.workers.get(task.worker_id)
+
+    def touch(self, task: TaskState) -> None:
+        """Note that a task changed."""
+        if task.stored:
+            self.changed[task.task_id] = task
+
+    def take_outputs(self) -> list[Output]:
+        """What is to be sent, in order."""
+        taken, self.outputs = self.outputs, []
+        return taken
+
+    def check(self) -> None:
+        """Assert the invariants; for tests, it walks over everything."""
+        for task_id, task in self.tasks.items():
+            queue = self.queues.get(task.task_queue)
+            worker = self.worker_of(task)
+            leased = worker is not None and task_id in worker.leases[task.slot_kind]
+            assert (task.phase is Phase.LEASED) == leased, f"{task_id} is {task.phase.name}, leased: {leased}"
+            assert (task.phase is Phase.UNDECIDED) == (task_id in self.undecided), f"{task_id} undecided?"
+            queued = queue is not None and task_id in queue.backlog[task.slot_kind]
+            assert (task.phase is Phase.QUEUED) == queued, f"{task_id} is {task.phase.name}, queued: {queued}"
+            sticky = worker is not None and task_id in worker.sticky
+            assert (task.phase is Phase.STICKY) == sticky, f"{task_id} is {task.phase.name}, sticky: {sticky}"
+            assert task.stored != (task_id in self.unstored), f"{task_id} stored: {task.stored}"
+        assert self.undecided.keys() <= self.tasks.keys()
+        unconfirmed = 0
+        for queue in self.queues.values():
+            for worker in queue.workers.values():
+                unconfirmed += not worker.confirmed
+                for kind in SlotKind:
+                    assert worker.leases[kind].keys() <= self.tasks.keys()
+                    able = worker.confirmed and not worker.draining and worker.free(kind) > 0 and worker.may_take(kind)
+                    assert (worker.worker_id in queue.ready[kind]) == able, f"{worker.worker_id} ready for {kind.name}?"
+            for kind in SlotKind:
+                assert not (queue.ready[kind] and queue.backlog[kind]), f"{queue.name} has both workers and tasks"
+        assert unconfirmed == self.unconfirmed
+
+    def _due_of(self, entry: Wakeup) -> int | None:
+        kind, subject = entry.kind, entry.subject
+        if kind is WakeupKind.LAPSE:
+            return None if subject.gone else max(entry.due_ms, subject.last_seen_ms + self.config.heartbeat_lapse_ms)
+        if kind is WakeupKind.WINDOW:
+            return entry.due_ms
+        if kind is WakeupKind.RATE:
+            return entry.due_ms if subject.throttled else None
+        phase = subject.phase
+        if kind is WakeupKind.STICKY:
+            valid = phase is Phase.STICKY
+        elif kind is WakeupKind.NOTICE:
+            valid = phase is Phase.LEASED and subject.lease_count == entry.number and not subject.start_noticed
+        elif kind is WakeupKind.LEASE:
+            # PARKED: the worker said it was finished, and left; but history has not confirmed it.
+            valid = phase in (Phase.LEASED, Phase.PARKED) and subject.lease_count == entry.number
+        else:
+            valid = phase is not Phase.GONE and not subject.expiry_reported
+        return entry.due_ms if valid else None

@@ -1,0 +1,157 @@
+"""What a task record does: a new task, a changed one, one that is over.
+
+A task is one by its id, whatever the epochs it was sent under; records that say nothing new change nothing (I3).
+Called by the service for each valid record of ``tasks``.
+"""
+
+from __future__ import annotations
+
+from perdure_matching.core.model import Phase, TaskState
+from perdure_matching.core.placing import clamp_weight, detach, fill, park, place, tell
+from perdure_matching.core.state import MatchingState
+from perdure_matching.core.wakeups import WakeupKind
+from perdure_schemas.records import CancelActivity, TaskRecord
+
+__all__ = ["load", "remove", "upsert"]
+
+
+def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int) -> TaskState | None:
+    """Take in a task record.
+
+    Parameters:
+        sequence: the record's offset.
+
+    Returns:
+        The state of a task that is new; ``None`` for one that is known.
+    """
+    known = state.tasks.get(record.task_id)
+    if known is not None:
+        if record.left_open and not known.left_open:
+            _leave_open(state, known, now_ms)
+        if record.cancel_requested and not known.cancel_requested:
+            _cancel(state, known)
+        if record.paused != known.paused or record.held != known.held:
+            _hold(state, known, record, now_ms)
+        return None
+    task = TaskState(
+        record.task_id,
+        record.task_queue,
+        record.kind,
+        record.workflow_id,
+        record.run_id,
+        record.scheduled_event_id,
+        record.attempt,
+        record.sticky_worker_id,
+        record.sticky_until_ms,
+        record.priority,
+        record.fairness_key,
+        clamp_weight(record.fairness_weight),
+        record.start_notice_delay_ms,
+        record.lease_ms_max,
+        record.expires_at_ms,
+        record.cancel_requested,
+        sequence,
+        now_ms,
+        left_open=record.left_open,
+        held=record.held,
+        paused=record.paused,
+    )
+    state.tasks[task.task_id] = task
+    state.unstored[task.task_id] = task
+    if state.live:
+        if task.expires_at_ms > 0:
+            state.wakeups.push(task.expires_at_ms, WakeupKind.EXPIRY, task)
+        place(state, task, now_ms)
+    else:
+        state.undecided[task.task_id] = task
+    return task
+
+
+def load(state: MatchingState, task: TaskState) -> None:
+    """Take in a task from the store, before any record is folded."""
+    state.tasks[task.task_id] = task
+    if task.phase is Phase.LEASED:
+        worker = state.worker_of(task)
+        if worker is not None:
+            worker.leases[task.slot_kind][task.task_id] = task
+            return
+    if task.phase is not Phase.PARKED:
+        task.phase = Phase.UNDECIDED
+        state.undecided[task.task_id] = task
+
+
+def remove(state: MatchingState, task_id: str, now_ms: int, *, interrupted: bool = False) -> TaskState | None:
+    """History needs a task no more: forget it, and use its slot.
+
+    Parameters:
+        interrupted: something else than its worker ended it. Else nobody can tell, and a worker that has it for long is
+            told to be sure.
+
+    Returns:
+        The task as it was; ``None`` if it is not known.
+    """
+    task = state.tasks.pop(task_id, None)
+    if task is None:
+        return None
+    if task.stored:
+        state.changed.pop(task_id, None)
+        state.removed.append(task)
+    else:
+        del state.unstored[task_id]
+    worker = detach(state, task)
+    task.phase = Phase.GONE
+    if worker is not None and state.live:
+        if (
+            task.kind == "activity"
+            and (interrupted or now_ms - task.leased_ms > state.config.gone_notice_age_ms)
+            and not worker.has_finished(task)
+        ):
+            tell(state, worker, CancelActivity(task_id=task_id, gone=True))
+        fill(state, worker, task.slot_kind, now_ms)
+    elif worker is None:
+        queue = state.queues.get(task.task_queue)
+        if queue is not None and queue.is_idle():
+            del state.queues[task.task_queue]
+    return task
+
+
+def _leave_open(state: MatchingState, task: TaskState, now_ms: int) -> None:
+    """A client completes the activity: its worker has a slot free, and nobody else is to get it."""
+    task.left_open = True
+    worker = detach(state, task)
+    task.phase = Phase.PARKED
+    state.touch(task)
+    if worker is not None and state.live:
+        fill(state, worker, task.slot_kind, now_ms)
+
+
+def _cancel(state: MatchingState, task: TaskState) -> None:
+    task.cancel_requested = True
+    state.touch(task)
+    if task.phase is Phase.LEASED:
+        worker = state.worker_of(task)
+        if worker is not None and state.live:
+            tell(state, worker, CancelActivity(task_id=task.task_id))
+    elif task.phase in (Phase.QUEUED, Phase.STICKY) or (task.phase is Phase.PARKED and task.held):
+        detach(state, task)
+        park(state, task)
+
+
+def _hold(state: MatchingState, task: TaskState, record: TaskRecord, now_ms: int) -> None:
+    """A task is held, or not any more. Who has it keeps it, and is told if its activity is paused."""
+    was_held, was_paused = task.held, task.paused
+    task.held, task.paused = record.held, record.paused
+    state.touch(task)
+    if task.phase is Phase.LEASED:
+        worker = state.worker_of(task)
+        if task.paused and not was_paused and worker is not None and state.live:
+            tell(state, worker, CancelActivity(task_id=task.task_id, paused=True))
+    elif task.held and task.phase in (Phase.QUEUED, Phase.STICKY):
+        detach(state, task)
+        park(state, task)
+    elif was_held and not task.held and task.phase is Phase.PARKED and not task.cancel_requested:
+        if state.live:
+            place(state, task, now_ms)
+        else:
+            task.phase = Phase.UNDECIDED
+            state.undecided[task.task_id] = task
