@@ -1,0 +1,183 @@
+"""The options of a worker, checked and with defaults filled in."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from perdure._activity_context import Definition
+from perdure._interceptors import Interceptor
+from perdure._limits import check_name
+from perdure._runtime.definition import WorkflowDefinition
+from perdure.worker._shared_state import SharedStateManager, check_picklable
+from perdure.worker._tuning import WorkerTuner
+from perdure_schemas.limits import WORKER_SLOTS_MAX
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker was made with; see :class:`perdure.worker.Worker`."""
+
+    task_queue: str
+    workflows: Sequence[type]
+    workflow_names: Sequence[str]
+    activities: Mapping[str, Definition]
+    dynamic_activity: Definition | None
+    activity_executor: concurrent.futures.Executor | None
+    tuner: WorkerTuner
+    shared_state_manager: SharedStateManager | None
+    activities_per_second: float
+    queue_activities_per_second: float
+    max_cached_workflows: int
+    identity: str
+    graceful_shutdown_timeout: timedelta
+    max_heartbeat_throttle_interval: timedelta
+    default_heartbeat_throttle_interval: timedelta
+    workflow_failure_exception_types: Sequence[type[BaseException]]
+    on_fatal_error: Callable[[BaseException], Awaitable[None]] | None
+    interceptors: Sequence[Interceptor] = ()
+    debug_mode: bool = False
+
+    @property
+    def has_activities(self) -> bool:
+        """Whether it runs any activity."""
+        return bool(self.activities) or self.dynamic_activity is not None
+
+    def activity(self, name: str) -> Definition | None:
+        """The activity of that name, or the dynamic one."""
+        return self.activities.get(name, self.dynamic_activity)
+
+
+def workflow_names(workflows: Sequence[type]) -> list[str]:
+    """The names of workflow classes.
+
+    Raises:
+        ValueError: a class is no workflow, or two have the same name.
+    """
+    names: list[str] = []
+    for cls in workflows:
+        definition = WorkflowDefinition.must_from_class(cls)
+        name = "(dynamic)" if definition.dynamic else definition.name
+        if name in names:
+            raise ValueError(f"two workflows of this worker have the name {name!r}")
+        names.append(name)
+    return names
+
+
+def activity_definitions(
+    activities: Sequence[Callable[..., Any]], executor: concurrent.futures.Executor | None
+) -> tuple[dict[str, Definition], Definition | None]:
+    """Activities by name, and the dynamic one.
+
+    Raises:
+        TypeError: a function is no activity. ValueError: two have the same name, or a synchronous one has no executor.
+    """
+    by_name: dict[str, Definition] = {}
+    dynamic: Definition | None = None
+    for fn in activities:
+        if isinstance(fn, type):
+            raise TypeError(f"{fn.__name__} is a class; give an instance of it")
+        definition = Definition.must_from_callable(fn)
+        if not definition.is_async and executor is None:
+            raise ValueError(
+                f"activity {definition.name or 'dynamic'} is synchronous, so the worker needs an activity_executor, "
+                "for example concurrent.futures.ThreadPoolExecutor(100)"
+            )
+        if definition.name is None:
+            if dynamic is not None:
+                raise ValueError("a worker takes one dynamic activity at most")
+            dynamic = definition
+        elif definition.name in by_name:
+            raise ValueError(f"two activities of this worker have the name {definition.name!r}")
+        else:
+            check_name(definition.name, "activity name")
+            by_name[definition.name] = definition
+    return by_name, dynamic
+
+
+def check_executor(
+    executor: concurrent.futures.Executor | None,
+    shared_state_manager: SharedStateManager | None,
+    definitions: Sequence[Definition | None],
+    *,
+    intercepted: bool,
+) -> None:
+    """Refuse an executor that cannot run the synchronous activities.
+
+    Raises:
+        TypeError: it is no executor, or an activity cannot be sent to its processes.
+        ValueError: a process pool without a manager. NotImplementedError: a process pool together with interceptors.
+    """
+    if executor is None:
+        return
+    if not isinstance(executor, concurrent.futures.Executor):
+        raise TypeError("activity_executor must be a concurrent.futures.Executor")
+    if not isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+        return
+    if shared_state_manager is None:
+        raise ValueError(
+            "a ProcessPoolExecutor needs shared_state_manager="
+            "SharedStateManager.create_from_multiprocessing(multiprocessing.Manager())"
+        )
+    if intercepted:
+        raise NotImplementedError("interceptors and a ProcessPoolExecutor are not supported together yet")
+    for definition in definitions:
+        if definition is not None and not definition.is_async:
+            check_picklable(definition.name or "dynamic", definition.fn)
+
+
+def rate(number: float | None, name: str) -> float:
+    """A rate limit in activities per second; 0 without one.
+
+    Raises:
+        ValueError: the number makes no sense.
+    """
+    if number is None:
+        return 0.0
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} is {number}; it must be above zero")
+    return float(number)
+
+
+def tuner_of(
+    tuner: WorkerTuner | None, workflow_slots: int | None, activity_slots: int | None, local_activity_slots: int | None
+) -> WorkerTuner:
+    """The tuner that was given, or one of fixed numbers.
+
+    Raises:
+        ValueError: both are given, or a number makes no sense.
+    """
+    numbers = {
+        "max_concurrent_workflow_tasks": workflow_slots,
+        "max_concurrent_activities": activity_slots,
+        "max_concurrent_local_activities": local_activity_slots,
+    }
+    for name, number in numbers.items():
+        if number is None:
+            continue
+        if tuner is not None:
+            raise ValueError(f"give either tuner or {name}, not both")
+        if not 1 <= number <= WORKER_SLOTS_MAX:
+            raise ValueError(f"{name} is {number}; it must be 1 to {WORKER_SLOTS_MAX}")
+    return tuner or WorkerTuner.create_fixed(
+        workflow_slots=workflow_slots, activity_slots=activity_slots, local_activity_slots=local_activity_slots
+    )
+
+
+def all_interceptors(of_client: Sequence[Any], given: Sequence[Interceptor]) -> Sequence[Interceptor]:
+    """The interceptors of a worker, the outermost first: those of its client that are also for workers, then its own.
+
+    Raises:
+        TypeError: one is no interceptor.
+    """
+    for interceptor in given:
+        if not isinstance(interceptor, Interceptor):
+            raise TypeError(
+                f"an interceptor of type {type(interceptor).__name__} is no perdure.worker.Interceptor: make its class "
+                "from that one"
+            )
+    return (*(one for one in of_client if isinstance(one, Interceptor)), *given)

@@ -1,0 +1,113 @@
+"""What workflow code does to go on as a new run, and what a run knows of those before it.
+
+Names, parameters and defaults are those of ``temporalio.workflow``. Called by user code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from perdure._callables import UNSET, arguments_of
+from perdure._runtime.context import current_instance
+from perdure._runtime.definition import workflow_name_and_result_type
+from perdure._runtime.errors import ContinueAsNewError
+from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
+from perdure.common import RetryPolicy, require_unused, to_milliseconds
+from perdure_schemas.records import ContinueAsNewWorkflowExecution
+
+__all__ = ["continue_as_new", "get_last_completion_result", "get_last_failure", "has_last_completion_result"]
+
+
+def continue_as_new(
+    arg: Any = UNSET,
+    *,
+    args: Sequence[Any] = [],
+    workflow: Callable[..., Any] | str | None = None,
+    task_queue: str | None = None,
+    run_timeout: timedelta | None = None,
+    task_timeout: timedelta | None = None,
+    backoff_start_interval: timedelta | None = None,
+    retry_policy: RetryPolicy | None = None,
+    memo: Mapping[str, Any] | None = None,
+    search_attributes: TypedSearchAttributes | None = None,
+    versioning_intent: Any = None,
+    initial_versioning_behavior: Any = None,
+) -> NoReturn:
+    """Close this run at once, and go on as a new one with an empty history.
+
+    Signals that have arrived and that this run's code has not seen yet keep the run open: its code runs again and sees
+    them. What is pending (activities, timers) does not go over to the new run.
+
+    Args:
+        arg: The new run's only argument.
+        args: Its arguments, if there are several.
+        workflow: The workflow to go on as; the same one if not given.
+        task_queue: Its task queue; the same one if not given.
+        run_timeout: Limit for the new run; this run's if not given.
+        task_timeout: How long a worker may take for one workflow task; this run's if not given.
+        backoff_start_interval: How long the new run's first workflow task waits.
+        retry_policy: How a failed run is repeated; this run's policy if not given.
+        memo: The new run's memo; this run's if not given.
+        search_attributes: The new run's search attributes; this run's if not given.
+        versioning_intent: Not supported.
+        initial_versioning_behavior: Not supported.
+
+    Raises:
+        ContinueAsNewError: always; let it leave the run method.
+        NotImplementedError: an argument is not supported. TypeError, ValueError: one makes no sense.
+    """
+    require_unused(
+        {"versioning_intent": versioning_intent, "initial_versioning_behavior": initial_versioning_behavior},
+        "continue_as_new",
+    )
+    instance = current_instance()
+    instance.loop.require_writable("continue as new")
+    converter = instance.settings.payload_converter
+    values = arguments_of(arg, args)
+    name = instance.info.workflow_type if workflow is None else workflow_name_and_result_type(workflow)[0]
+    raise ContinueAsNewError(
+        ContinueAsNewWorkflowExecution(
+            workflow_type=name,
+            task_queue=task_queue or instance.info.task_queue,
+            input=converter.to_payloads(values) if values else [],
+            run_timeout_ms=_limit(run_timeout, "run_timeout"),
+            task_timeout_ms=_limit(task_timeout, "task_timeout"),
+            retry_policy=None if retry_policy is None else retry_policy.to_record(),
+            replaces_memo=memo is not None,
+            memo={key: converter.to_payload(value) for key, value in (memo or {}).items()},
+            replaces_search_attributes=search_attributes is not None,
+            search_attributes=encode_search_attributes(search_attributes),
+            backoff_start_interval_ms=_limit(backoff_start_interval, "backoff_start_interval") or 0,
+        )
+    )
+
+
+def _limit(duration: timedelta | None, name: str) -> int | None:
+    return None if duration is None else to_milliseconds(duration, name) or None
+
+
+def has_last_completion_result() -> bool:
+    """Whether a run of this workflow's cron schedule has succeeded before."""
+    return bool(current_instance().started.last_completion_result)
+
+
+def get_last_completion_result(type_hint: type | None = None) -> Any | None:
+    """What the last successful run of this workflow's cron schedule returned; ``None`` if there was none.
+
+    Args:
+        type_hint: The type to decode it to.
+    """
+    instance = current_instance()
+    result = instance.started.last_completion_result
+    return instance.settings.payload_converter.from_payload(result[0], type_hint) if result else None
+
+
+def get_last_failure() -> BaseException | None:
+    """How the run before this one failed, if this run follows a failed one: a retry, or a cron schedule's next."""
+    instance = current_instance()
+    failure = instance.started.last_failure
+    if failure is None:
+        return None
+    return instance.settings.failure_converter.from_failure(failure, instance.settings.payload_converter)
