@@ -1,0 +1,90 @@
+"""The ``perdure`` command: its tree of commands, and how it ends.
+
+Invariants: a failure ends with an exit code that is not 0 and one line on stderr, never with a traceback unless
+``PERDURE_DEBUG=1`` asks for it; importing this module stays cheap (see the package). Called by the ``perdure`` script
+and by ``python -m perdure_ops``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from perdure_ops import (
+    commands_activity,
+    commands_operations,
+    commands_replay,
+    commands_reset,
+    commands_server,
+    commands_topics,
+    commands_update,
+    commands_workflow,
+)
+from perdure_ops.errors import CliError, describe_error
+
+DEBUG_VARIABLE = "PERDURE_DEBUG"
+_EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="perdure",
+    help="Durable execution on Kafka. Start with: perdure dev",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("dev")(commands_server.dev)
+app.command("server")(commands_server.server)
+app.add_typer(commands_topics.app, name="topics")
+commands_workflow.app.command("replay")(commands_replay.replay)
+commands_workflow.app.command("reset")(commands_reset.reset)
+commands_operations.add_to(commands_workflow.app, commands_activity.app)
+commands_workflow.app.add_typer(commands_update.app, name="update")
+app.add_typer(commands_workflow.app, name="workflow")
+app.add_typer(commands_activity.app, name="activity")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"perdure {version('perdure')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Durable execution on Kafka. Start with: perdure dev"""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit.
+
+    Args:
+        arguments: the command line without the program's name; that of the process if not given.
+
+    Raises:
+        SystemExit: always; code 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="perdure")
+    except KeyboardInterrupt:
+        sys.exit(_EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has left (``perdure workflow list | head``); the rest has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        print(f"Error: {describe_error(error)}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, CliError) else 1)
+    sys.exit(0)

@@ -1,0 +1,216 @@
+"""``perdure workflow pause|unpause|release`` and ``perdure activity pause|unpause|reset|update-options``.
+
+Each is one request to the engine. This module is loaded by every ``perdure`` command, so it stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure_ops.commands_activity import ActivityId
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, RunId, WorkflowId
+
+if TYPE_CHECKING:
+    from perdure.client import Client
+    from perdure_schemas.records import CommandBody
+
+_TIMEOUT_S = 30.0
+
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who look at it.")]
+Jitter = Annotated[str | None, typer.Option(metavar="DURATION", help="Begin at a random time within this one.")]
+Duration = Annotated[str | None, typer.Option(metavar="DURATION", help="For example 30s.", show_default=False)]
+
+
+def add_to(workflow: typer.Typer, activity: typer.Typer) -> None:
+    """Add the commands to those of workflows and of activities."""
+    workflow.command("pause")(pause_workflow)
+    workflow.command("unpause")(unpause_workflow)
+    workflow.command("release")(release_workflow)
+    activity.command("pause")(pause_activity)
+    activity.command("unpause")(unpause_activity)
+    activity.command("reset")(reset_activity)
+    activity.command("update-options")(update_activity_options)
+
+
+def pause_workflow(
+    workflow_id: WorkflowId,
+    reason: Reason = "",
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Hand out no workflow task and no activity of a workflow; what workers have is finished.
+
+    Its timers and timeouts go on, and signals are kept for when it is unpaused.
+
+    Example: perdure workflow pause -w order-17 --reason "the bank is down"
+    """
+    from perdure_schemas.records import PauseWorkflow
+
+    _run(address, namespace, workflow_id, run_id, PauseWorkflow(reason=reason), f"{workflow_id} paused")
+
+
+def unpause_workflow(
+    workflow_id: WorkflowId,
+    reason: Reason = "",
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Let a paused workflow go on.
+
+    Example: perdure workflow unpause -w order-17
+    """
+    from perdure_schemas.records import UnpauseWorkflow
+
+    _run(address, namespace, workflow_id, run_id, UnpauseWorkflow(reason=reason), f"{workflow_id} unpaused")
+
+
+def release_workflow(
+    workflow_id: WorkflowId,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Lift the quarantine of a workflow, once its cause is repaired.
+
+    The message that could not be processed is not processed again: it stays with the dead letters.
+
+    Example: perdure workflow release -w order-17
+    """
+    from perdure_schemas.records import ReleaseWorkflow
+
+    done = f"{workflow_id} released; what could not be processed stays with the dead letters"
+    _run(address, namespace, workflow_id, run_id, ReleaseWorkflow(), done)
+
+
+def pause_activity(
+    workflow_id: WorkflowId,
+    activity_id: ActivityId,
+    reason: Reason = "",
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Begin no attempt of a pending activity; one that runs and has a heartbeat timeout is told to stop.
+
+    Example: perdure activity pause -w order-17 -a charge
+    """
+    from perdure_schemas.records import PauseActivity
+
+    body = PauseActivity(activity_id=activity_id, reason=reason)
+    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} paused")
+
+
+def unpause_activity(
+    workflow_id: WorkflowId,
+    activity_id: ActivityId,
+    reset_attempts: Annotated[bool, typer.Option("--reset-attempts", help="Count attempts from 1 again.")] = False,
+    reset_heartbeats: Annotated[bool, typer.Option("--reset-heartbeats", help="Drop heartbeat details.")] = False,
+    jitter: Jitter = None,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Let a paused activity go on at once.
+
+    Example: perdure activity unpause -w order-17 -a charge --reset-attempts
+    """
+    from perdure_schemas.records import UnpauseActivity
+
+    body = UnpauseActivity(
+        activity_id=activity_id,
+        reset_attempts=reset_attempts,
+        reset_heartbeat=reset_heartbeats,
+        jitter_ms=_ms(jitter, "--jitter") or 0,
+    )
+    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} unpaused")
+
+
+def reset_activity(
+    workflow_id: WorkflowId,
+    activity_id: ActivityId,
+    keep_paused: Annotated[bool, typer.Option("--keep-paused", help="Leave a paused activity paused.")] = False,
+    reset_heartbeats: Annotated[bool, typer.Option("--reset-heartbeats", help="Drop heartbeat details.")] = False,
+    jitter: Jitter = None,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Count the attempts of a pending activity from 1 again: at once, or from the next one on if one runs.
+
+    Example: perdure activity reset -w order-17 -a charge
+    """
+    from perdure_schemas.records import ResetActivity
+
+    body = ResetActivity(
+        activity_id=activity_id,
+        keep_paused=keep_paused,
+        reset_heartbeats=reset_heartbeats,
+        jitter_ms=_ms(jitter, "--jitter") or 0,
+    )
+    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} reset")
+
+
+def update_activity_options(
+    workflow_id: WorkflowId,
+    activity_id: ActivityId,
+    task_queue: Annotated[str, typer.Option("--task-queue", "-t", metavar="NAME", help="Another task queue.")] = "",
+    schedule_to_close_timeout: Duration = None,
+    schedule_to_start_timeout: Duration = None,
+    start_to_close_timeout: Duration = None,
+    heartbeat_timeout: Duration = None,
+    retry_initial_interval: Duration = None,
+    retry_maximum_interval: Duration = None,
+    retry_backoff_coefficient: Annotated[float | None, typer.Option(help="At least 1.", show_default=False)] = None,
+    retry_maximum_attempts: Annotated[int | None, typer.Option(help="0: no limit.", show_default=False)] = None,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Change options of a pending activity; those that are not given stay as they are.
+
+    Example: perdure activity update-options -w order-17 -a charge --retry-maximum-attempts 10
+    """
+    from perdure_schemas.records import UpdateActivityOptions
+
+    body = UpdateActivityOptions(
+        activity_id=activity_id,
+        task_queue=task_queue,
+        schedule_to_close_timeout_ms=_ms(schedule_to_close_timeout, "--schedule-to-close-timeout"),
+        schedule_to_start_timeout_ms=_ms(schedule_to_start_timeout, "--schedule-to-start-timeout"),
+        start_to_close_timeout_ms=_ms(start_to_close_timeout, "--start-to-close-timeout"),
+        heartbeat_timeout_ms=_ms(heartbeat_timeout, "--heartbeat-timeout"),
+        retry_initial_interval_ms=_ms(retry_initial_interval, "--retry-initial-interval"),
+        retry_maximum_interval_ms=_ms(retry_maximum_interval, "--retry-maximum-interval"),
+        retry_backoff_coefficient=retry_backoff_coefficient,
+        retry_maximum_attempts=retry_maximum_attempts,
+    )
+    _run(address, namespace, workflow_id, run_id, body, f"options of activity {activity_id} of {workflow_id} changed")
+
+
+def _ms(text: str | None, option: str) -> int | None:
+    from perdure_ops.values import parse_duration
+
+    duration = parse_duration(text, option)
+    return None if duration is None else round(duration.total_seconds() * 1000)
+
+
+def _run(address: str, namespace: str, workflow_id: str, run_id: str | None, body: CommandBody, done: str) -> None:
+    from perdure_ops import workflow_actions as actions
+
+    actions.run(address, namespace, lambda client: _ask(client, workflow_id, run_id, body, done))
+
+
+async def _ask(client: Client, workflow_id: str, run_id: str | None, body: CommandBody, done: str) -> None:
+    from perdure_ops.errors import CliError
+    from perdure_schemas.records import Rejected
+
+    connection = await client.connection()
+    what = f"a {type(body).__name__} for workflow {workflow_id!r}"
+    answer = await connection.ask(workflow_id, run_id or "", body, _TIMEOUT_S, what)
+    if isinstance(answer, Rejected):
+        raise CliError(answer.message)
+    print(done)

@@ -1,0 +1,70 @@
+"""``perdure topics …``: what the platform needs of Kafka's topics, and what is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output
+from perdure_ops.output import OutputFormat
+
+app = typer.Typer(
+    help="Plan, make and describe the platform's Kafka topics.", no_args_is_help=True, rich_markup_mode=None
+)
+
+KafkaAddress = Annotated[
+    str, typer.Option(envvar="PERDURE_ADDRESS", metavar="ADDRESS", help="kafka://BROKER:PORT,… of the Kafka cluster.")
+]
+Partitions = Annotated[
+    int | None,
+    typer.Option(help="Partitions of a new namespace; 16 if not given.", min=1, max=1024, show_default=False),
+]
+Replication = Annotated[int, typer.Option(help="Replication factor of new topics; -1: as the brokers are set up.")]
+
+
+@app.command()
+def plan(
+    address: KafkaAddress,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    partitions: Partitions = None,
+    replication: Replication = -1,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show what ``apply`` would do, and change nothing.
+
+    Example: perdure topics plan --address kafka://b1:9092 --partitions 32
+    """
+    from perdure_ops import topic_changes
+
+    topic_changes.plan(address, namespace, partitions, replication, output)
+
+
+@app.command()
+def apply(
+    address: KafkaAddress,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    partitions: Partitions = None,
+    replication: Replication = -1,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Create missing topics and correct the configuration of existing ones. Asks before it changes anything.
+
+    Example: perdure topics apply --address kafka://b1:9092 --replication 3 --yes
+    """
+    from perdure_ops import topic_changes
+
+    topic_changes.apply(address, namespace, partitions, replication, assume_yes=yes)
+
+
+@app.command()
+def describe(
+    address: KafkaAddress, namespace: Namespace = DEFAULT_NAMESPACE, output: Output = OutputFormat.TABLE
+) -> None:
+    """Show the topics as they are, and how many offsets each keeps.
+
+    Example: perdure topics describe --address kafka://b1:9092 -o json
+    """
+    from perdure_ops import topic_changes
+
+    topic_changes.describe(address, namespace, output)

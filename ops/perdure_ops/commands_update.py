@@ -1,0 +1,124 @@
+"""``perdure workflow update …``: send an update to a workflow, and see how one stands.
+
+What it does is the client's; this module is loaded by every ``perdure`` command, so it stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure_ops.commands_workflow import Input, InputFile
+from perdure_ops.options import (
+    DEFAULT_ADDRESS,
+    DEFAULT_NAMESPACE,
+    Address,
+    CodecAuth,
+    CodecEndpoint,
+    Namespace,
+    RunId,
+    WorkflowId,
+)
+
+if TYPE_CHECKING:
+    from perdure.client import Client
+
+app = typer.Typer(help="Send an update, and see how one stands.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the update.")]
+NewUpdateId = Annotated[
+    str | None, typer.Option("--update-id", metavar="ID", help="The update's id; a random one if not given.")
+]
+UpdateId = Annotated[str, typer.Option("--update-id", metavar="ID", help="The update's id.")]
+
+
+@app.command()
+def execute(
+    workflow_id: WorkflowId,
+    name: Name,
+    input: Input = None,
+    input_file: InputFile = None,
+    update_id: NewUpdateId = None,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    codec_endpoint: CodecEndpoint = None,
+    codec_auth: CodecAuth = None,
+) -> None:
+    """Send an update, wait for it, and print its result. Fails if the update does.
+
+    Example: perdure workflow update execute -w order-17 --name add_item -i '"A1"'
+    """
+    from perdure_ops import workflow_actions as actions
+    from perdure_ops.output import progress, to_json
+
+    args = actions.parse_inputs(input or [], input_file or [])
+
+    async def act(client: Client) -> None:
+        with progress(f"waiting for update {name!r}"):
+            handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+            value = await handle.execute_update(name, args=args, id=update_id)
+        print(to_json(value))
+
+    actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
+
+
+@app.command()
+def start(
+    workflow_id: WorkflowId,
+    name: Name,
+    input: Input = None,
+    input_file: InputFile = None,
+    update_id: NewUpdateId = None,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    codec_endpoint: CodecEndpoint = None,
+    codec_auth: CodecAuth = None,
+) -> None:
+    """Send an update and wait until the workflow has accepted it; prints its id.
+
+    Example: perdure workflow update start -w order-17 --name approve
+    """
+    from perdure.client import WorkflowUpdateStage
+    from perdure_ops import workflow_actions as actions
+    from perdure_ops.output import progress
+
+    args = actions.parse_inputs(input or [], input_file or [])
+
+    async def act(client: Client) -> None:
+        with progress(f"waiting for {workflow_id} to accept {name!r}"):
+            handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+            update = await handle.start_update(
+                name, args=args, id=update_id, wait_for_stage=WorkflowUpdateStage.ACCEPTED
+            )
+        print(update.id)
+
+    actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
+
+
+@app.command()
+def result(
+    workflow_id: WorkflowId,
+    update_id: UpdateId,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    codec_endpoint: CodecEndpoint = None,
+    codec_auth: CodecAuth = None,
+) -> None:
+    """Wait for an update that was accepted, and print its result. Fails if the update does.
+
+    Example: perdure workflow update result -w order-17 --update-id 5b1c
+    """
+    from perdure_ops import workflow_actions as actions
+    from perdure_ops.output import progress, to_json
+
+    async def act(client: Client) -> None:
+        with progress(f"waiting for update {update_id!r}"):
+            handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+            value = await handle.get_update_handle(update_id).result()
+        print(to_json(value))
+
+    actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))

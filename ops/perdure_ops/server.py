@@ -1,0 +1,197 @@
+"""The engine on Kafka: checks or creates the topics, then runs roles in this process or in several.
+
+Called by ``perdure server``; its children are the same command with ``--processes one``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perdure_ops.addresses import check_kafka_address
+from perdure_ops.errors import CliError
+from perdure_ops.http_endpoints import HttpEndpoints, bind
+from perdure_ops.roles import ROLE_NAMES, make_roles
+from perdure_ops.stopping import StopRequest
+from perdure_ops.supervisor import READY_PREFIX, ChildSpec, Supervisor
+from perdure_runtime.connect import without_secrets
+
+if TYPE_CHECKING:
+    from perdure_runtime.engine import Engine
+    from perdure_schemas.topics import TopicNames
+
+_logger = logging.getLogger("perdure.server")
+
+#: How children are told the address.
+ADDRESS_VARIABLE = "PERDURE_ADDRESS"
+ONE_PROCESS = "one"
+PROCESS_PER_ROLE = "roles"
+PROCESSES_MAX = 64
+#: A takeover waits for the group, and a restore reads the whole of the owned topics.
+READY_LOG_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What ``perdure server`` was asked for.
+
+    Attributes:
+        address: ``kafka://…``.
+        namespace: the namespace to work for.
+        partitions: partition count; ``None``: as it is, or the default for new topics.
+        replication: replication factor of topics that are created now; -1: the brokers' default.
+        create_topics: create what is missing; else missing topics are an error.
+        roles: what to run.
+        processes: ``one``, ``roles`` (one for each role), or a number, each with all the roles.
+        state_dir: folder for state stores; one folder in it for each instance.
+        instance: this engine's name across restarts.
+        session_timeout_ms: after how long without a sign of life others take over.
+        http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
+        http_host: address to listen on.
+        supervised: stop at the end of stdin.
+    """
+
+    address: str
+    namespace: str = "default"
+    partitions: int | None = None
+    replication: int = -1
+    create_topics: bool = True
+    roles: tuple[str, ...] = ROLE_NAMES
+    processes: str = ONE_PROCESS
+    state_dir: Path = Path(".perdure/server")
+    instance: str = ""
+    session_timeout_ms: int | None = None
+    http_port: int | None = None
+    http_host: str = "127.0.0.1"
+    log_level: str = "info"
+    supervised: bool = False
+
+
+def child_specs(options: ServerOptions, instance: str) -> list[ChildSpec]:
+    """The processes to run; empty when this process does the work itself.
+
+    Raises:
+        CliError: ``processes`` is neither ``one``, ``roles`` nor a sensible number.
+    """
+    if options.processes in (ONE_PROCESS, "1"):
+        return []
+    if options.processes == PROCESS_PER_ROLE:
+        shares: list[tuple[str, tuple[str, ...]]] = [(f"{instance}-{role}", (role,)) for role in options.roles]
+    elif options.processes.isdecimal() and 1 < int(options.processes) <= PROCESSES_MAX:
+        shares = [(f"{instance}-{number}", options.roles) for number in range(1, int(options.processes) + 1)]
+    else:
+        raise CliError(
+            f"--processes: {options.processes!r} is neither {ONE_PROCESS}, {PROCESS_PER_ROLE} nor a number up to"
+            f" {PROCESSES_MAX}"
+        )
+    # The address may hold secrets, and command lines can be read by every user of the machine.
+    environment = {ADDRESS_VARIABLE: options.address}
+    return [
+        ChildSpec(name, _child_command(options, name, roles, number), environment)
+        for number, (name, roles) in enumerate(shares)
+    ]
+
+
+def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...], number: int) -> tuple[str, ...]:
+    command = [sys.executable, "-m", "perdure_ops", "server", "--supervised", "--no-create-topics"]
+    command += ["--namespace", options.namespace, "--roles", ",".join(roles)]
+    command += ["--processes", ONE_PROCESS, "--instance", instance, "--state-dir", str(options.state_dir)]
+    command += ["--log-level", options.log_level, "--http-host", options.http_host]
+    if options.session_timeout_ms is not None:
+        command += ["--session-timeout-ms", str(options.session_timeout_ms)]
+    if options.http_port is not None:
+        command += ["--http-port", str(options.http_port + number)]
+    return tuple(command)
+
+
+def run_server(options: ServerOptions, announce: Callable[[str], None]) -> None:
+    """Run the engine until a signal stops it.
+
+    Args:
+        options: what was asked for.
+        announce: told the one line that says it is ready.
+
+    Raises:
+        CliError: the address or the options are wrong.
+        LogError: Kafka does not answer, or its topics are not as they must be.
+    """
+    check_kafka_address(options.address)
+    instance = options.instance or socket.gethostname()
+    children = child_specs(options, instance)
+    names = prepare_topics(options)
+    where = f"{without_secrets(options.address)} (namespace {names.namespace}, {names.partitions} partitions"
+    if children:
+        line = f"{READY_PREFIX}: {where}, {len(children)} processes)"
+        Supervisor(children, lambda: announce(line), time.monotonic).run()
+    else:
+        line = f"{READY_PREFIX}: {where}, roles {', '.join(options.roles)}, instance {instance})"
+        _run_here(options, names, instance, lambda: announce(line))
+
+
+def prepare_topics(options: ServerOptions) -> TopicNames:
+    """Create missing topics, and check the others. Returns the names, with the partition count as it is."""
+    from perdure_ops.topic_changes import ensure_topics
+    from perdure_runtime.connect import open_log
+
+    log = open_log(options.address)
+    try:
+        return ensure_topics(
+            log, options.namespace, options.partitions, options.replication, create=options.create_topics
+        )
+    finally:
+        log.close()
+
+
+def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce: Callable[[], None]) -> None:
+    from perdure_runtime.connect import open_log
+    from perdure_runtime.engine import Engine
+
+    stop = StopRequest()
+    stop.install_signal_handlers()
+    if options.supervised:
+        stop.ask_at_end_of_input()
+    with ExitStack() as started:
+        page = None if options.http_port is None else bind(options.http_host, options.http_port, "--http-port")
+        if page is not None:
+            started.callback(page.close)
+        settings = {}
+        if options.session_timeout_ms is not None:
+            settings["session.timeout.ms"] = str(options.session_timeout_ms)
+        log = open_log(options.address, options=settings)
+        started.callback(log.close)
+        state_folder = options.state_dir / options.namespace / instance
+        engine = Engine(log, names, state_folder, make_roles(options.roles, names), instance=instance)
+        engine.start()
+        started.callback(engine.stop)
+        if page is not None:
+            endpoints = HttpEndpoints(
+                page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}."
+            )
+            endpoints.start()
+            started.callback(endpoints.stop)
+        watching = threading.Thread(
+            target=_watch_start, args=(engine, announce, stop), name="perdure-starting", daemon=True
+        )
+        watching.start()
+        stop.wait()
+        _logger.info("event=stopping")
+
+
+def _watch_start(engine: Engine, announce: Callable[[], None], stop: StopRequest) -> None:
+    """Announce readiness, however long the restore takes; a bug that shows before that ends the process."""
+    started_s = time.monotonic()
+    while not engine.wait_ready(READY_LOG_INTERVAL_S):
+        failure = engine.failure()
+        if failure is not None:
+            stop.ask(CliError(f"the engine failed before it was ready: {failure!r}"))
+            return
+        _logger.info("event=not_ready_yet waited_s=%d", time.monotonic() - started_s)
+    announce()
