@@ -1,0 +1,105 @@
+"""Fixtures that every tier may use."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from perdure.client import Client
+from perdure_runtime.log import Log
+from perdure_schemas.topics import TopicNames
+from tests.support.kafka_broker import BrokerUnavailableError, NativeBroker, broker_is_required, session_bootstrap
+from tests.support.platform import embedded_platform, kafka_platform
+
+
+def pytest_unconfigure() -> None:
+    """Threads of clients that a failed test left open must not log into streams that are closed now."""
+    logging.raiseExceptions = False
+
+
+def _without_broker(error: BrokerUnavailableError) -> None:
+    """Skip, or fail where a broker is required."""
+    if broker_is_required():
+        pytest.fail(f"Kafka is required (CI or PERDURE_REQUIRE_KAFKA=1), but: {error}", pytrace=False)
+    pytest.skip(f"no Kafka broker: {error}")
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """The bootstrap servers of a broker that all tests of the session share: use names of your own in it."""
+    try:
+        session = session_bootstrap()
+        bootstrap = session.__enter__()
+    except BrokerUnavailableError as error:
+        _without_broker(error)
+    else:
+        try:
+            yield bootstrap
+        finally:
+            session.__exit__(None, None, None)
+
+
+@pytest.fixture
+def kafka_namespace() -> str:
+    """A name that no other test uses: for topics, groups and namespaces on the shared broker."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def kafka_broker() -> Iterator[NativeBroker]:
+    """A broker of the test's own, started natively, that it may suspend, kill and start again."""
+    broker = None
+    try:
+        broker = NativeBroker()
+        broker.start()
+        yield broker
+    except BrokerUnavailableError as error:
+        _without_broker(error)
+    finally:
+        if broker is not None:
+            broker.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_engine(kafka_bootstrap: str) -> Iterator[tuple[Log, TopicNames]]:
+    """An engine on Kafka that all tests of the session share."""
+    with kafka_platform(kafka_bootstrap) as running:
+        yield running
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def platform(request: pytest.FixtureRequest) -> Iterator[tuple[Log, TopicNames]]:
+    """The log and the topics of a running engine: on the embedded log, and again on Kafka."""
+    if request.param == "kafka":
+        yield request.getfixturevalue("kafka_engine")
+    else:
+        with embedded_platform() as running:
+            yield running
+
+
+@pytest_asyncio.fixture
+async def client(platform: tuple[Log, TopicNames]) -> AsyncIterator[Client]:
+    """A client of a running engine, on each log."""
+    log, names = platform
+    client = Client.from_log(log, namespace=names.namespace)
+    yield client
+    await client.close()
+
+
+@pytest_asyncio.fixture
+async def embedded_client() -> AsyncIterator[Client]:
+    """A client of a running engine on the embedded log only: for what does not depend on the log."""
+    with embedded_platform() as (log, names):
+        client = Client.from_log(log, namespace=names.namespace)
+        yield client
+        await client.close()
+
+
+@pytest.fixture
+def task_queue() -> str:
+    """A task queue that no other test uses; also good as a stem for workflow ids."""
+    return f"q{uuid.uuid4().hex[:10]}"

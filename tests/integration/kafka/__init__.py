@@ -1,0 +1,1 @@
+"""What only Kafka does: dying brokers, groups that time out, truncated logs, refused records."""

@@ -1,0 +1,162 @@
+"""A matching partition in a test: tasks and workers in a line each, and what was sent as short tuples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure_matching.core.model import MatchingConfig
+from perdure_matching.service import MatchingPartition, MatchingRole
+from perdure_schemas import codec, keys
+from perdure_schemas.records import (
+    CancelActivity,
+    Command,
+    Dispatch,
+    HeldTask,
+    ProbeWorker,
+    RunTask,
+    TaskRecord,
+    WorkerHeartbeat,
+    WorkerStopped,
+)
+from perdure_schemas.topics import TopicNames
+from tests.support.fakes import DictStore, FakeLog, HandlerDriver
+
+NAMES = TopicNames(partitions=1)
+START_MS = 1_700_000_000_000
+
+
+class Matching:
+    """One owner of partition 0; a second one on the same log is a takeover."""
+
+    def __init__(
+        self,
+        log: FakeLog | None = None,
+        store: DictStore | None = None,
+        now_ms: int = START_MS,
+        config: MatchingConfig | None = None,
+        owner: str = "first",
+    ) -> None:
+        self.log = log or FakeLog()
+        self.store = store or DictStore()
+        self.history_epoch = 0
+        self._now_ms = now_ms
+        role = MatchingRole(NAMES, config or MatchingConfig(), clock=lambda: self._now_ms)
+        self.driver = HandlerDriver(role, self.log, self.store, now_ms)
+        self.epoch = self.driver.take_over(owner)
+        handler = self.driver.handler
+        assert isinstance(handler, MatchingPartition)
+        self.handler = handler
+        self.state = handler.state
+
+    @property
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    @now_ms.setter
+    def now_ms(self, value: int) -> None:
+        """Set the clock without a tick."""
+        self._now_ms = self.driver.now_ms = value
+
+    def advance(self, duration_ms: int) -> list[tuple[Any, ...]]:
+        """Let time pass, with a tick at each wake-up on the way."""
+        end_ms = self._now_ms + duration_ms
+        while (due_ms := self.handler.next_wakeup_ms()) is not None and due_ms <= end_ms:
+            self.now_ms = max(due_ms, self._now_ms)
+            self.driver.tick()
+            assert self.handler.next_wakeup_ms() != due_ms, "the tick changed nothing"
+        self.now_ms = end_ms
+        return self.sent()
+
+    # --- what history writes --------------------------------------------------------------------------------------
+
+    def write_task(self, task_id: str, *, epoch: int | None = None, **fields: Any) -> None:
+        """Append a task record without reading it."""
+        defaults: dict[str, Any] = {
+            "task_queue": "q",
+            "kind": kind_of(task_id),
+            "workflow_id": "wf",
+            "run_id": task_id.partition("/")[0],
+            "scheduled_event_id": 5,
+            "created_time_ms": self._now_ms,
+            "body": b"body of " + task_id.encode(),
+        }
+        record = TaskRecord(task_id=task_id, **{**defaults, **fields})
+        key = keys.fenced_key(task_id, 0, self.history_epoch if epoch is None else epoch)
+        self.log.append(NAMES.tasks, key, codec.encode(record), self._now_ms)
+
+    def write_tombstone(self, task_id: str, *, epoch: int | None = None) -> None:
+        """Append a tombstone without reading it."""
+        key = keys.fenced_key(task_id, 0, self.history_epoch if epoch is None else epoch)
+        self.log.append(NAMES.tasks, key, None, self._now_ms)
+
+    def task(self, task_id: str, **fields: Any) -> list[tuple[Any, ...]]:
+        """A new or changed task."""
+        self.write_task(task_id, **fields)
+        return self.poll()
+
+    def done(self, task_id: str, **fields: Any) -> list[tuple[Any, ...]]:
+        """History needs a task no more."""
+        self.write_tombstone(task_id, **fields)
+        return self.poll()
+
+    # --- what workers write ---------------------------------------------------------------------------------------
+
+    def write_heartbeat(self, worker_id: str, *, held: tuple[str, ...] = (), **fields: Any) -> None:
+        """Append a heartbeat without reading it."""
+        defaults: dict[str, Any] = {
+            "task_queue": "q",
+            "inbox_partition": 0,
+            "workflow_slots": 1,
+            "activity_slots": 1,
+            "time_ms": self._now_ms,
+            "held": [HeldTask(task_id=task_id, started_time_ms=self._now_ms) for task_id in held],
+        }
+        record = WorkerHeartbeat(worker_id=worker_id, **{**defaults, **fields})
+        self.log.append(NAMES.workers, worker_id.encode(), codec.encode(record), self._now_ms)
+
+    def beat(self, worker_id: str, **fields: Any) -> list[tuple[Any, ...]]:
+        """A heartbeat."""
+        self.write_heartbeat(worker_id, **fields)
+        return self.poll()
+
+    def answer(self, worker_id: str, number: int = 1, **fields: Any) -> list[tuple[Any, ...]]:
+        """A heartbeat that has seen our dispatches up to ``number``."""
+        return self.beat(worker_id, last_dispatch_epoch=self.epoch, last_dispatch_number=number, **fields)
+
+    def stop(self, worker_id: str, **fields: Any) -> list[tuple[Any, ...]]:
+        """A worker leaves."""
+        record = WorkerStopped(worker_id=worker_id, task_queue="q", time_ms=self._now_ms, **fields)
+        self.log.append(NAMES.workers, worker_id.encode(), codec.encode(record), self._now_ms)
+        return self.poll()
+
+    # --- what came of it ------------------------------------------------------------------------------------------
+
+    def poll(self) -> list[tuple[Any, ...]]:
+        """Read everything new, check the invariants, and return what was sent."""
+        self.driver.poll()
+        self.state.check()
+        return self.sent()
+
+    def sent(self) -> list[tuple[Any, ...]]:
+        """What was sent, as ``("run", worker, task)``, ``("cancel" | "pause" | "gone", worker, task)``,
+        ``("probe", worker)`` or ``(<command type>, command id)``."""
+        return [short(value) for value in self.driver.outbox.take_values()]
+
+
+def kind_of(task_id: str) -> str:
+    """The kind of a task by its id."""
+    return {"w": "workflow", "a": "activity", "q": "query"}[task_id.partition("/")[2][0]]
+
+
+def short(value: Any) -> tuple[Any, ...]:
+    """A sent record as a short tuple."""
+    if isinstance(value, Command):
+        return (type(value.body).__name__, value.command_id)
+    assert isinstance(value, Dispatch)
+    if isinstance(value.body, RunTask):
+        return ("run", value.worker_id, value.body.task_id)
+    if isinstance(value.body, CancelActivity):
+        what = "gone" if value.body.gone else "pause" if value.body.paused else "cancel"
+        return (what, value.worker_id, value.body.task_id)
+    assert isinstance(value.body, ProbeWorker)
+    return ("probe", value.worker_id)

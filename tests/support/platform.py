@@ -1,0 +1,65 @@
+"""A whole platform in the test's process, on either log: for tests of what users see.
+
+The embedded engine is in memory and starts in milliseconds, one for each test; the Kafka engine is shared by a session,
+so tests use workflow ids and task queues of their own. Called by the fixtures in ``tests/conftest.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from perdure_ops.roles import ROLE_NAMES, make_roles
+from perdure_runtime.connect import create_platform_topics
+from perdure_runtime.embedded import EmbeddedLog
+from perdure_runtime.engine import Engine
+from perdure_runtime.kafka import KafkaLog
+from perdure_runtime.log import Log
+from perdure_schemas.topics import TopicNames
+
+READY_TIMEOUT_S = 30.0
+
+
+@contextlib.contextmanager
+def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
+    """An engine with all roles on a log, ready; stopped at the end."""
+    create_platform_topics(log, names)
+    with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
+        roles = make_roles(ROLE_NAMES, names)
+        engine = Engine(
+            log, names, Path(folder), roles, instance=f"test-{uuid.uuid4().hex[:8]}", single_thread=single_thread
+        )
+        engine.start()
+        try:
+            if not engine.wait_ready(READY_TIMEOUT_S):
+                raise RuntimeError(f"the engine is not ready: {engine.failure()}")
+            yield engine
+        finally:
+            engine.stop()
+
+
+@contextlib.contextmanager
+def embedded_platform() -> Iterator[tuple[Log, TopicNames]]:
+    """An engine on an embedded log in memory."""
+    log = EmbeddedLog(None)
+    names = TopicNames(partitions=2)
+    try:
+        with running_engine(log, names, single_thread=True):
+            yield log, names
+    finally:
+        log.close()
+
+
+@contextlib.contextmanager
+def kafka_platform(bootstrap: str) -> Iterator[tuple[Log, TopicNames]]:
+    """An engine on a Kafka broker, with topics of its own."""
+    log = KafkaLog(bootstrap, {})
+    names = TopicNames(namespace=f"p{uuid.uuid4().hex[:10]}", partitions=2)
+    try:
+        with running_engine(log, names, single_thread=False):
+            yield log, names
+    finally:
+        log.close()

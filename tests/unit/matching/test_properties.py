@@ -1,0 +1,158 @@
+"""Whatever happens in whatever order: no task is lost or doubled, no slot exceeded, and the log rebuilds the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from perdure_matching.core.model import MatchingConfig, Phase
+from tests.support.fakes import DictStore
+from tests.support.matching import NAMES, Matching
+
+WORKERS = st.sampled_from(["w1", "w2", "w3"])
+QUEUES = st.sampled_from(["q", "p"])
+
+
+class MatchingMachine(RuleBasedStateMachine):
+    """Random tasks, workers, time and takeovers, against a small model of who runs what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = MatchingConfig(store_after_ms=500, task_bodies_bytes_max=200)
+        self.matching = Matching(config=self.config)
+        #: What history has outstanding: task id → task queue.
+        self.outstanding: dict[str, str] = {}
+        #: What each worker holds, as it knows itself, and the most slots it ever offered.
+        self.held: dict[tuple[str, str], set[str]] = {}
+        self.slots_most: dict[tuple[str, str], tuple[int, int]] = {}
+        self.saved: dict[bytes, bytes] = {}
+        self.count = 0
+
+    def receive(self, sent: list[tuple[Any, ...]]) -> None:
+        for message in sent:
+            if message[0] == "run":
+                _, worker, task_id = message
+                assert task_id in self.outstanding, "a task that is over was dispatched"
+                self.held.setdefault((worker, self.outstanding[task_id]), set()).add(task_id)
+
+    @rule(
+        kind=st.sampled_from("waq"),
+        queue=QUEUES,
+        priority=st.integers(1, 5),
+        key=st.sampled_from(["", "a"]),
+        sticky=st.sampled_from(["", "w1", "w2"]),
+    )
+    def new_task(self, kind: str, queue: str, priority: int, key: str, sticky: str) -> None:
+        self.count += 1
+        task_id = f"r{self.count}/{kind}5.1"
+        self.outstanding[task_id] = queue
+        fields: dict[str, Any] = {"task_queue": queue, "priority": priority, "fairness_key": key}
+        if sticky:
+            fields |= {"sticky_worker_id": sticky, "sticky_until_ms": self.matching.now_ms + 700}
+        if kind == "w":
+            fields["lease_ms_max"] = 3_000
+        self.receive(self.matching.task(task_id, **fields))
+
+    @precondition(lambda self: self.outstanding)
+    @rule(data=st.data())
+    def task_done(self, data: st.DataObject) -> None:
+        task_id = data.draw(st.sampled_from(sorted(self.outstanding)))
+        for held in self.held.values():
+            held.discard(task_id)
+        del self.outstanding[task_id]
+        self.receive(self.matching.done(task_id))
+
+    @precondition(lambda self: any(task.partition("/")[2][0] == "a" for task in self.outstanding))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        activities = [task for task in self.outstanding if task.partition("/")[2][0] == "a"]
+        task_id = data.draw(st.sampled_from(sorted(activities)))
+        queue = self.outstanding[task_id]
+        self.receive(self.matching.task(task_id, task_queue=queue, cancel_requested=True))
+
+    @rule(worker=WORKERS, queue=QUEUES, workflow=st.integers(0, 3), activity=st.integers(0, 3), draining=st.booleans())
+    def beat(self, worker: str, queue: str, workflow: int, activity: int, draining: bool) -> None:
+        key = (worker, queue)
+        self.held.setdefault(key, set())
+        most = self.slots_most.get(key, (0, 0))
+        self.slots_most[key] = (max(most[0], workflow), max(most[1], activity))
+        held = tuple(sorted(self.held[key]))
+        send = self.matching.answer if data_answers(self.count) else self.matching.beat
+        self.receive(
+            send(
+                worker, task_queue=queue, held=held, workflow_slots=workflow, activity_slots=activity, draining=draining
+            )
+        )
+
+    @rule(duration_ms=st.sampled_from([0, 1, 100, 700, 1_000, 5_000]))
+    def pass_time(self, duration_ms: int) -> None:
+        self.receive(self.matching.advance(duration_ms))
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.matching.handler.checkpoint()
+        self.saved = self.matching.store.snapshot()
+
+    @rule(with_store=st.booleans())
+    def take_over(self, with_store: bool) -> None:
+        store = DictStore(self.saved if with_store else None)
+        now_ms = self.matching.now_ms
+        self.matching = Matching(self.matching.log, store, now_ms, self.config, owner=f"owner{self.count}")
+        if not with_store:
+            self.saved = {}
+        self.receive(self.matching.poll())
+
+    @invariant()
+    def every_task_is_known_in_one_phase(self) -> None:
+        self.matching.state.check()
+        assert self.matching.state.tasks.keys() == self.outstanding.keys()
+        for task in self.matching.state.tasks.values():
+            assert task.phase is not Phase.GONE
+            assert self.matching.handler._bodies.get(task) is not None
+
+    @invariant()
+    def slots_are_not_exceeded_by_our_own_dispatches(self) -> None:
+        for queue in self.matching.state.queues.values():
+            for worker in queue.workers.values():
+                for kind in (0, 1):
+                    own = sum(task.dispatch_number > 0 for task in worker.leases[kind].values())
+                    # Slots that a worker takes back stay in use until their tasks are done.
+                    most = self.slots_most.get((worker.worker_id, queue.name), (0, 0))
+                    assert own <= most[kind]
+
+    def teardown(self) -> None:
+        """In the end a willing worker gets everything that is not lost or cancelled, and the log rebuilds it all."""
+        matching = self.matching
+        matching.advance(6_000)
+        for queue in ("q", "p"):
+            matching.beat("last", task_queue=queue, workflow_slots=1_000, activity_slots=1_000)
+        matching.advance(4_000)
+        for queue in ("q", "p"):
+            matching.beat("last", task_queue=queue, workflow_slots=1_000, activity_slots=1_000)
+        for task in matching.state.tasks.values():
+            if task.phase is Phase.PARKED:
+                assert task.kind == "activity" or task.lease_count
+            else:
+                assert task.phase is Phase.LEASED, f"{task.task_id} is still {task.phase.name}"
+        rebuilt = Matching(matching.log, DictStore(), matching.now_ms, self.config, owner="rebuilt")
+        assert rebuilt.state.tasks.keys() == self.outstanding.keys()
+        assert not rebuilt.driver.failures
+        assert not matching.driver.failures
+
+
+def data_answers(count: int) -> bool:
+    """Every other heartbeat has seen our dispatches."""
+    return count % 2 == 0
+
+
+MatchingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMatching = MatchingMachine.TestCase
+
+
+def test_topics_of_the_scenario_are_those_of_the_namespace() -> None:
+    matching = Matching()
+    matching.task("r1/w3.1")
+    assert set(matching.log.topics) == {NAMES.tasks}

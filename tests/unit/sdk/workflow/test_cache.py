@@ -1,0 +1,142 @@
+"""The cache of runs: what is kept, what goes first, and how a run that goes is torn down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from perdure import workflow
+from perdure_schemas import records as r
+from tests.support.history_builder import History, kinds, run, runner
+
+LIMIT = timedelta(seconds=5)
+
+
+@workflow.defn
+class Waits:
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.execute_activity("step", start_to_close_timeout=LIMIT)
+        return "done"
+
+
+def _start(one: object, run_id: str, workflow_type: str = "Waits") -> History:
+    history = History(workflow_type, run_id=run_id)
+    completed = run(one, history, history.task())  # type: ignore[arg-type]
+    assert isinstance(completed, r.WorkflowTaskCompleted), completed.failure
+    history.apply(completed)
+    return history
+
+
+def test_the_run_used_longest_ago_goes_first() -> None:
+    cache = runner(Waits, max_cached_workflows=2)
+    first, second = _start(cache, "one"), _start(cache, "two")
+    assert cache.cached_count == 2
+    assert (cache.next_event_id("one"), cache.next_event_id("two"), cache.next_event_id("three")) == (3, 3, 1)
+    cache.query("wf", "one", first.query_task("__stack_trace"), first.records)
+    third = _start(cache, "three")
+    assert cache.cached_count == 2
+    assert cache.next_event_id("two") == 1
+    assert cache.next_event_id("one") == first.last_event_id + 1
+    for history in (first, second, third):
+        history.complete_activity("1")
+        completed = run(cache, history, history.task())
+        assert isinstance(completed, r.WorkflowTaskCompleted)
+        assert kinds(completed.commands) == ["CompleteWorkflowExecution"]
+
+
+def test_without_a_cache_every_task_is_replayed_and_not_sticky() -> None:
+    cache = runner(Waits, max_cached_workflows=0)
+    history = History("Waits")
+    completed = run(cache, history, history.task())
+    assert isinstance(completed, r.WorkflowTaskCompleted)
+    assert completed.sticky_worker_id == ""
+    assert cache.cached_count == 0
+    history.apply(completed)
+    history.complete_activity("1")
+    completed = run(cache, history, history.task())
+    assert isinstance(completed, r.WorkflowTaskCompleted)
+    assert kinds(completed.commands) == ["CompleteWorkflowExecution"]
+
+
+def test_evicting_is_harmless_for_unknown_runs_and_can_be_for_all() -> None:
+    cache = runner(Waits)
+    cache.evict("unknown")
+    _start(cache, "one")
+    _start(cache, "two")
+    cache.evict("one")
+    assert cache.cached_count == 1
+    cache.evict_all()
+    assert cache.cached_count == 0
+
+
+def test_the_code_of_an_evicted_run_is_ended_here_and_now_and_can_do_nothing_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log: list[str] = []
+
+    @asynccontextmanager
+    async def noted() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            log.append("left")
+
+    @workflow.defn
+    class Stubborn:
+        @workflow.run
+        async def run(self) -> None:
+            self.event = asyncio.Event()
+            tasks = [
+                asyncio.create_task(body()) for body in (self.cleans_up, self.stays, self.swallows, self.cancelled)
+            ]
+            async with noted(), asyncio.TaskGroup() as group:
+                group.create_task(self.event.wait())
+                await asyncio.gather(*tasks)
+
+        async def cleans_up(self) -> None:
+            try:
+                async with asyncio.timeout(10), asyncio.Lock():
+                    await self.event.wait()
+            finally:
+                log.append("cleaning")
+                await workflow.execute_activity("undo", start_to_close_timeout=LIMIT)
+                log.append("never")
+
+        async def stays(self) -> None:
+            try:
+                await self.event.wait()
+            finally:
+                await asyncio.sleep(1)
+                log.append("never")
+
+        async def swallows(self) -> None:
+            for _ in range(150):
+                try:
+                    await self.event.wait()
+                except BaseException:
+                    log.append("swallowed")
+
+        async def cancelled(self) -> None:
+            try:
+                await self.event.wait()
+            except asyncio.CancelledError:
+                log.append("never")
+
+    cache = runner(Stubborn)
+    _start(cache, "one", "Stubborn")
+    cache.evict("one")
+    gc.collect()
+    assert "left" in log
+    assert "cleaning" in log
+    assert "never" not in log
+    # Nothing ends code that swallows everything, but it is not waited for.
+    assert log.count("swallowed") == 100
+    assert "cannot be ended" in caplog.text
+    assert asyncio._get_running_loop() is None
+    assert "was destroyed" not in caplog.text
