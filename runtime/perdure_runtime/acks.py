@@ -25,13 +25,17 @@ class LocalAck:
     Args:
         lock: guards it, together with everything else of its log.
         records: what was appended.
+        urge: called, with the lock held, when somebody waits for the decision.
     """
 
-    __slots__ = ("_callbacks", "_done", "_error", "_event", "_lock", "_records", "_unknown")
+    __slots__ = ("_callbacks", "_done", "_error", "_event", "_lock", "_records", "_unknown", "_urge")
 
-    def __init__(self, lock: threading.Lock, records: Sequence[LogRecord] = ()) -> None:
+    def __init__(
+        self, lock: threading.Lock, records: Sequence[LogRecord] = (), urge: Callable[[], None] | None = None
+    ) -> None:
         self._lock = lock
         self._records = records
+        self._urge = urge
         self._done = False
         self._unknown = False
         self._error: LogError | None = None
@@ -61,6 +65,8 @@ class LocalAck:
                 return True
             if self._event is None:
                 self._event = threading.Event()
+            if self._urge is not None:
+                self._urge()
         return self._event.wait(timeout_s)
 
     def offsets(self) -> Mapping[TopicPartition, int]:

@@ -7,6 +7,8 @@ Invariants:
 * a record is visible to readers at once (to other processes, and in topics that answer clients, when it is synced), and
   its acknowledgement is decided after the sync of its commit, in the order of the calls;
 * the commit thread takes whatever came meanwhile (group commit), and sleeps without a timeout when there is nothing;
+* what somebody waits for is committed at once: answers to clients, records that other processes read, awaited
+  acknowledgements; the rest may wait :data:`PATIENCE_S_MAX` for company, which spares most writes and syncs;
 * when the storage fails, the log has failed for good: every acknowledgement, append and poll says so.
 
 Called by :class:`perdure_runtime.embedded.log.EmbeddedLog` and the classes it hands out.
@@ -37,6 +39,8 @@ _new_tuple = tuple.__new__
 UNWRITTEN_BYTES_MAX = 128 * 1024 * 1024
 #: How long ``append`` then waits before it gives up.
 BACKPRESSURE_S_MAX = 30.0
+#: How long a commit that nobody waits for waits for more.
+PATIENCE_S_MAX = 0.002
 #: Acknowledgements of a remote producer kept to answer what is sent again after a reconnect.
 RECENT_ACKS_KEPT = 4096
 
@@ -78,6 +82,7 @@ class LogCore:
         self._ranges: list[tuple[bytes, bytes]] = []
         self._unwritten_bytes = 0
         self._waker = Waker()
+        self._urgent = False
         self._room = threading.Condition(self.lock)
         self._thread = threading.Thread(target=self._commit_loop, name="perdure-log-commit", daemon=True)
 
@@ -106,7 +111,9 @@ class LogCore:
             if self.closed or self.failure is not None:
                 self.check_open()
             if self._unwritten_bytes > UNWRITTEN_BYTES_MAX:
+                self._urge()
                 self._wait_for_room()
+            urgent = False
             remote = None
             if producer_id is not None:
                 remote = self.producers.get(producer_id)
@@ -129,12 +136,14 @@ class LogCore:
                     self._dirty.append(partition)
                 if partition.cursors:
                     for cursor in partition.cursors:
-                        if not cursor.queued and not cursor.gated:
+                        if cursor.gated:
+                            urgent = True
+                        elif not cursor.queued:
                             cursor.queued = True
                             reader = cursor.reader
                             reader.ready.append(cursor)
                             reader.waker.wake()
-            ack = LocalAck(self.lock, written)
+            ack = LocalAck(self.lock, written, self._urge)
             if producer_id is not None:
                 if remote is None:
                     remote = self.producers[producer_id] = RemoteProducer(sequence, 0)
@@ -146,8 +155,16 @@ class LogCore:
                 )
             self._unwritten_bytes += size_bytes
             self._acks.append(ack)
-            self._waker.wake()
+            if urgent:
+                self._urge()
+            elif len(self._acks) == 1:
+                self._waker.wake()
         return ack
+
+    def _urge(self) -> None:
+        """Somebody waits for what is not committed yet (lock held)."""
+        self._urgent = True
+        self._waker.wake()
 
     def _prepare(self, records: Sequence[NewRecord]) -> tuple[list[tuple[Partition, NewRecord, int]], int]:
         """Check all records before any is appended, so that a call is appended as a whole or not at all."""
@@ -212,7 +229,7 @@ class LogCore:
         self._entries.update(entries)
         self._ranges.extend(ranges)
         self._acks.append(ack)
-        self._waker.wake()
+        self._urge()
         return ack
 
     # --- committing -----------------------------------------------------------------------------------------------
@@ -224,6 +241,9 @@ class LogCore:
                     if self.closed:
                         return
                     self._waker.wait(self.lock, None)
+                if not self._urgent and not self.closed:
+                    self._waker.wait(self.lock, PATIENCE_S_MAX)
+                self._urgent = False
                 dirty, self._dirty = self._dirty, []
                 acks, self._acks = self._acks, []
                 entries, self._entries = self._entries, {}
