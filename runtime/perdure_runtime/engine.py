@@ -35,6 +35,8 @@ STOP_TIMEOUT_S = 10.0
 class _WaitsForMany(Protocol):
     """What the embedded log offers beyond the port: wait for several readers at once."""
 
+    def has_news(self, reader: Reader) -> bool: ...
+
     def wait_any(self, readers: Sequence[Reader], timeout_s: float) -> bool: ...
 
 
@@ -215,7 +217,8 @@ class Engine:
         while not self._stopping.is_set():
             worked = False
             for processor in processors:
-                worked |= processor.step(0.0)
+                if log.has_news(processor.reader) or processor.is_due():
+                    worked |= processor.step(0.0)
             ready = all(processor.ready for processor in processors)
             if ready != was_ready:
                 was_ready = ready

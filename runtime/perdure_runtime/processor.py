@@ -73,6 +73,8 @@ class _Owned:
     committed: int | None = None
     handler: PartitionHandler | None = None
     dirty: bool = False
+    #: When the handler's tick is due; ``None``: not by itself.
+    due_ms: int | None = None
     restore_started_s: float = 0.0
     restore_logged_s: float = 0.0
     folded: int = 0
@@ -119,6 +121,10 @@ class Processor:
         self._joined = False
         self._stop = False
         self._lost = False
+        #: When the first of the live partitions has something to do by the clock, and when the next step has to look
+        #: after membership, acknowledgements and checkpoints even if no record comes.
+        self._due_ms: int | None = None
+        self._housekeeping_s = 0.0
         self.reader = log.reader(f"{role.name}-{instance}")
         self._producer = log.producer(f"{role.name}-{instance}")
         try:
@@ -164,27 +170,32 @@ class Processor:
         for owned in list(self._owned.values()):
             if owned.phase is Phase.MARKING and owned.mark.done():
                 self._begin_restore(owned)
-        records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()))
+        records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
         if records:
             self._process(records)
         ticked = self._tick()
         self._send()
-        self._checkpoint_if_due()
+        now_s = self._monotonic_s()
+        self._checkpoint_if_due(now_s)
         self.stats.checkpoints = self._checkpoints.written
+        self._housekeeping_s = now_s + self._quiet_s()
         return bool(records) or ticked
+
+    def is_due(self) -> bool:
+        """Whether a step has something to do even if no record came."""
+        return self._is_tick_due(self._now_ms()) or self._monotonic_s() >= self._housekeeping_s
 
     def idle_wait_s(self) -> float:
         """How long the next step may wait when no record comes."""
-        wait_s = IDLE_WAIT_S
+        if self._due_ms is None:
+            return self._quiet_s()
+        return min(self._quiet_s(), max(0.0, (self._due_ms - self._now_ms()) / 1000))
+
+    def _quiet_s(self) -> float:
+        """How long nobody needs to look when no record comes and nothing is due."""
         if self._checkpoints.pending or any(owned.dirty for owned in self._owned.values()):
-            wait_s = CHECKPOINT_INTERVAL_S
-        now_ms = self._now_ms()
-        for owned in self._owned.values():
-            if owned.phase is Phase.LIVE and owned.handler is not None:
-                due_ms = owned.handler.next_wakeup_ms()
-                if due_ms is not None:
-                    wait_s = min(wait_s, max(0.0, (due_ms - now_ms) / 1000))
-        return wait_s
+            return CHECKPOINT_INTERVAL_S
+        return IDLE_WAIT_S
 
     def run(self) -> None:
         """Step until :meth:`stop` is called."""
@@ -248,6 +259,7 @@ class Processor:
                     [TopicPartition(t, partition) for t in {self.role.restored_topic, *self.role.live_topics}]
                 )
                 self._store.drop_partition(partition)
+        self._find_due()
         if partitions:
             _logger.info(
                 "role=%s event=%s partitions=%s", self.role.name, "lost" if lost else "revoked", sorted(partitions)
@@ -314,6 +326,8 @@ class Processor:
         self.reader.assign(starts)
         owned.phase = Phase.LIVE
         owned.dirty = True
+        owned.due_ms = owned.handler.next_wakeup_ms()
+        self._find_due()
         self.stats.takeovers += 1
         _logger.info(
             "role=%s partition=%d event=live epoch=%d folded=%d seconds=%.3f",
@@ -325,6 +339,7 @@ class Processor:
     def _process(self, records: list[LogRecord]) -> None:
         #: Partitions that went live within this batch: what the batch still holds of the restored topic is read again.
         moved: set[int] = set()
+        handled: set[int] = set()
         self.stats.batches += 1
         for record in records:
             owned = self._owned.get(record.partition)
@@ -333,12 +348,19 @@ class Processor:
             if owned.phase is Phase.LIVE:
                 if record.partition in moved and record.topic == self.role.restored_topic:
                     continue
+                handled.add(record.partition)
                 self._handle(owned, record)
             elif owned.phase is Phase.RESTORING:
                 self._fold(owned, record)
                 if record.offset >= owned.epoch:
                     self._go_live(owned)
                     moved.add(record.partition)
+        if handled:
+            for partition in handled:
+                owned = self._owned[partition]
+                assert owned.handler is not None
+                owned.due_ms = owned.handler.next_wakeup_ms()
+            self._find_due()
 
     def _handle(self, owned: _Owned, record: LogRecord) -> None:
         assert owned.handler is not None
@@ -393,14 +415,22 @@ class Processor:
 
     def _tick(self) -> bool:
         now_ms = self._now_ms()
-        ticked = False
+        if not self._is_tick_due(now_ms):
+            return False
         for owned in self._owned.values():
-            if owned.phase is Phase.LIVE and owned.handler is not None:
-                due_ms = owned.handler.next_wakeup_ms()
-                if due_ms is not None and due_ms <= now_ms:
-                    owned.handler.tick(now_ms, self._outbox)
-                    owned.dirty = ticked = True
-        return ticked
+            if owned.handler is not None and owned.due_ms is not None and owned.due_ms <= now_ms:
+                owned.handler.tick(now_ms, self._outbox)
+                owned.dirty = True
+                owned.due_ms = owned.handler.next_wakeup_ms()
+        self._find_due()
+        return True
+
+    def _is_tick_due(self, now_ms: int) -> bool:
+        return self._due_ms is not None and self._due_ms <= now_ms
+
+    def _find_due(self) -> None:
+        """Only what a handler did can move its next tick, so nobody is asked in between."""
+        self._due_ms = min((owned.due_ms for owned in self._owned.values() if owned.due_ms is not None), default=None)
 
     # --- sending, acknowledgements, checkpoints -------------------------------------------------------------------
 
@@ -410,8 +440,7 @@ class Processor:
             self._checkpoints.sent(self._producer.append(self._outbox.records))
             self._outbox.records = []
 
-    def _checkpoint_if_due(self) -> None:
-        now_s = self._monotonic_s()
+    def _checkpoint_if_due(self, now_s: float) -> None:
         if now_s - self._checkpointed_s < CHECKPOINT_INTERVAL_S:
             return
         if any(owned.dirty for owned in self._owned.values()):
@@ -427,8 +456,10 @@ class Processor:
             if owned.dirty and owned.phase is Phase.LIVE and owned.handler is not None:
                 owned.dirty = False
                 offset = owned.handler.checkpoint()
+                owned.due_ms = owned.handler.next_wakeup_ms()
                 if offset is not None:
                     offsets[owned.partition] = offset
+        self._find_due()
         self._checkpoints.taken(offsets)
 
     def _flush(self, timeout_s: float, *, in_callback: bool) -> None:

@@ -179,6 +179,10 @@ class EmbeddedLog:
         self._core.check_open()
         return EmbeddedReader(self._core, name)
 
+    def has_news(self, reader: Reader) -> bool:
+        """Whether a poll of this reader would give something, end early, or fail."""
+        return cast("EmbeddedReader", reader).has_news
+
     def wait_any(self, readers: Sequence[Reader], timeout_s: float) -> bool:
         """Wait until one of these readers has something, or was woken; false after ``timeout_s``.
 

@@ -71,6 +71,11 @@ class EmbeddedReader:
         with core.lock:
             core.readers.append(self)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a poll would give something, end early, or fail. As of now, without the lock."""
+        return bool(self.ready) or self.woken or self._core.closed or self._core.failure is not None
+
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
         core = self._core
         with core.lock:

@@ -51,6 +51,8 @@ class Echo:
         outbox.send(NewRecord(NAMES.history, self.partition, key, str(record.offset).encode()))
         if record.value == b"poison":
             raise ValueError("cannot swallow this")
+        if record.value == b"wake me":
+            self.wakeup_ms = record.timestamp_ms
         self.seen += 1
         self.next_command = record.offset + 1
 
@@ -162,11 +164,10 @@ def test_i1_nothing_is_decided_before_the_fold_reached_our_mark(shell: Shell) ->
 
 def test_i1_every_other_target_gets_a_mark_with_the_epoch_before_any_record(shell: Shell) -> None:
     shell.steps()
-    handler = shell.role.handlers[1]
-    handler.wakeup_ms = shell.time_ms
+    shell.log.producer("client").append([NewRecord(NAMES.commands, 1, b"key", b"wake me", shell.time_ms)]).wait(5)
     shell.steps(2)
     mark, tick = shell.read(NAMES.tasks, 1)
-    assert codec.decode_as(mark.value, OwnerMark).epoch == handler.epoch
+    assert codec.decode_as(mark.value, OwnerMark).epoch == shell.role.handlers[1].epoch
     assert tick.key == b"tick"
 
 
@@ -393,12 +394,28 @@ def test_a_failed_flush_when_partitions_are_given_back_ends_the_processor(
     def refuse(records: object) -> None:
         raise LogError("the producer is fenced")
 
-    shell.role.handlers[0].wakeup_ms = shell.time_ms
-    shell.processor._tick()
+    shell.processor._outbox.send(NewRecord(NAMES.tasks, 0, b"key", b"not sent yet"))
     monkeypatch.setattr(shell.processor._producer, "append", refuse)
     shell.processor._on_revoked([0], lost=False)
     with pytest.raises(LogError, match="lost its partitions"):
         shell.processor.step(0)
+
+
+def test_a_step_is_due_when_a_tick_or_a_checkpoint_is_and_not_before(shell: Shell) -> None:
+    shell.steps()
+    shell.settle()
+    assert not shell.processor.is_due()
+    wake_at_ms = shell.time_ms + 100
+    shell.log.producer("client").append([NewRecord(NAMES.commands, 0, b"key", b"wake me", wake_at_ms)]).wait(5)
+    shell.processor.step(0)
+    assert not shell.processor.is_due()
+    shell.time_ms += 50
+    assert shell.processor.is_due(), "what was handled waits for its checkpoint"
+    shell.processor.step(0)
+    shell.time_ms = wake_at_ms
+    assert shell.processor.is_due()
+    assert shell.processor.step(0)
+    assert shell.read(NAMES.tasks)[-1].key == b"tick"
 
 
 def test_lost_stays_lost_when_the_rest_is_given_back_in_order(shell: Shell) -> None:
