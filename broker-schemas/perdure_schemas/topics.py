@@ -9,15 +9,14 @@ import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from perdure_schemas.limits import QUEUE_TOPIC_CHARS_MAX
+from perdure_schemas.limits import RECORD_BYTES_MAX as RECORD_BYTES_MAX
+
 DEFAULT_PREFIX = "perdure"
 DEFAULT_NAMESPACE = "default"
 DEFAULT_PARTITIONS = 16
-#: The largest record the platform writes, in bytes. Payload and command limits keep every record below it.
-RECORD_BYTES_MAX = 4 * 1024 * 1024
 
 _HOUR_MS = 3_600_000
-#: Kafka allows 249 characters in a topic name; this leaves room for prefix, namespace and checksum.
-_QUEUE_NAME_CHARS_MAX = 140
 
 
 class Cleanup(StrEnum):
@@ -180,8 +179,8 @@ class TopicNames:
         keeps two such queues apart.
         """
         legal = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in task_queue)
-        if legal != task_queue or len(legal) > _QUEUE_NAME_CHARS_MAX:
-            legal = f"{legal[:_QUEUE_NAME_CHARS_MAX]}-{zlib.crc32(task_queue.encode()):08x}"
+        if legal != task_queue or len(legal) > QUEUE_TOPIC_CHARS_MAX:
+            legal = f"{legal[:QUEUE_TOPIC_CHARS_MAX]}-{zlib.crc32(task_queue.encode()):08x}"
         return f"{self.of(WORK)}.{legal}"
 
     @property

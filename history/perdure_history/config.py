@@ -31,11 +31,11 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     sticky_ms: int = 10_000
     start_notice_delay_ms: int = 1_000
     short_start_to_close_ms: int = 5_000
-    cached_runs_max: int = 10_000
-    cached_bytes_max: int = 64 * 1024 * 1024
+    cached_runs_max: int = limits.CACHED_RUNS_MAX
+    cached_bytes_max: int = limits.CACHED_RUNS_BYTES_MAX
     task_history_bytes_max: int = limits.TASK_HISTORY_BYTES_MAX
-    waiters_max: int = 1_000
-    queries_max: int = 100
-    updates_held_max: int = 100
-    runs_removed_per_tick_max: int = 200
+    waiters_max: int = limits.WAITERS_MAX
+    queries_max: int = limits.QUERIES_HELD_MAX
+    updates_held_max: int = limits.UPDATES_HELD_MAX
+    runs_removed_per_tick_max: int = limits.RUNS_REMOVED_PER_TICK_MAX
     history_events_warned: int = 10_240

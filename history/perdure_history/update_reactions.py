@@ -18,6 +18,7 @@ from perdure_history.held_updates import HeldUpdate, HeldUpdates
 from perdure_history.runs import Run, Runs
 from perdure_runtime.log import NewRecord
 from perdure_schemas import codec, keys, records
+from perdure_schemas.limits import TASK_UPDATES_BYTES_MAX
 from perdure_schemas.records import (
     ErrorCode,
     HistoryRecord,
@@ -33,8 +34,6 @@ from perdure_schemas.records import (
 
 __all__ = ["UpdateReactions"]
 
-#: Input that travels with one task; what is left waits for the next one.
-_TASK_UPDATES_BYTES_MAX = 1024 * 1024
 #: A worker that answers tasks and says nothing of an update that was in this many of them never will.
 _HANDED_OUT_MAX = 20
 
@@ -82,7 +81,7 @@ class UpdateReactions:
 
     def _fitting(self, run_id: str, now_ms: int) -> list[HeldUpdate]:
         fitting: list[HeldUpdate] = []
-        left_bytes = _TASK_UPDATES_BYTES_MAX
+        left_bytes = TASK_UPDATES_BYTES_MAX
         for update in self._held.held(run_id, now_ms):
             left_bytes -= sum(len(payload.data) for payload in update.request.input)
             if fitting and left_bytes < 0:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from perdure_ops.output import iso, to_json
+from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import (
     Described,
     Event,
@@ -39,7 +40,9 @@ def payload_value(payload: Payload) -> Any:
         return None
     if encoding.startswith("json/"):
         try:
-            return json.loads(payload.data)
+            if not is_too_deep(payload.data):
+                return json.loads(payload.data)
+            encoding = f"too deeply nested {encoding}"
         except ValueError:
             encoding = f"damaged {encoding}"
     return {"encoding": encoding or "none", "base64": base64.b64encode(payload.data).decode()}

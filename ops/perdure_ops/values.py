@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from perdure_ops.errors import CliError
+from perdure_schemas.limits import NESTING_MAX
+from perdure_schemas.nesting import is_too_deep
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+#: A hundred years. What is longer is a slip, and at some point no date any more.
+_DURATION_MS_MAX = 100 * 365 * _UNIT_MS["d"]
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -26,7 +30,10 @@ def parse_duration(text: str | None, option: str) -> timedelta | None:
     parts = _DURATION_PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise CliError(f"{option}: {text!r} is not a duration; write for example 500ms, 10s, 1h30m or 2d")
-    return timedelta(milliseconds=sum(float(number) * _UNIT_MS[unit] for number, unit in parts))
+    duration_ms = sum(float(number) * _UNIT_MS[unit] for number, unit in parts)
+    if duration_ms > _DURATION_MS_MAX:
+        raise CliError(f"{option}: {text!r} is too long; the longest is {_DURATION_MS_MAX // _UNIT_MS['d']}d")
+    return timedelta(milliseconds=duration_ms)
 
 
 def json_inputs(inputs: Sequence[str], files: Sequence[Path]) -> list[bytes]:
@@ -58,6 +65,12 @@ def check_json(text: str, where: str) -> Any:
     Raises:
         CliError: it is no JSON; says where in the text, and how a string is quoted.
     """
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise CliError(f"{where} is not UTF-8 text: character {error.start + 1} cannot be encoded") from error
+    if is_too_deep(encoded):
+        raise CliError(f"{where} is nested more than {NESTING_MAX} times")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from perdure_schemas.limits import TASK_TOKEN_BYTES_MAX
+
 #: In front of every token, so that other bytes are recognised, and for a later form.
 _PREFIX = b"pat1"
 
@@ -33,9 +35,10 @@ class TaskToken(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             ValueError: the bytes are no task token.
         """
-        if not token.startswith(_PREFIX):
-            raise ValueError(f"these {len(token)} bytes are no task token; give activity.info().task_token unchanged")
+        if not isinstance(token, bytes) or len(token) > TASK_TOKEN_BYTES_MAX or not token.startswith(_PREFIX):
+            what = f"these {len(token)} bytes are" if isinstance(token, bytes) else f"a {type(token).__name__} is"
+            raise ValueError(f"{what} no task token; give activity.info().task_token unchanged")
         try:
             return msgspec.msgpack.decode(token[len(_PREFIX) :], type=TaskToken)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"the task token is damaged: {error}") from None

@@ -5,15 +5,13 @@ Called by the commands that take failures from workers.
 
 from __future__ import annotations
 
+from perdure_schemas.limits import FAILURE_BYTES_MAX, FAILURE_CHAIN_MAX
 from perdure_schemas.records import Failure
 
-__all__ = ["FAILURE_BYTES_MAX", "bounded"]
+__all__ = ["bounded"]
 
-#: A failure larger than this is cut. With it stand at most heartbeat details in one record.
-FAILURE_BYTES_MAX = 256 * 1024
 _MESSAGE_CHARS_MAX = 8_000
 _STACK_TRACE_CHARS_MAX = 32_000
-_CAUSES_MAX = 50
 
 
 def bounded(failure: Failure) -> Failure:
@@ -21,7 +19,7 @@ def bounded(failure: Failure) -> Failure:
     size_bytes = 0
     causes = 0
     link: Failure | None = failure
-    while link is not None and causes <= _CAUSES_MAX:
+    while link is not None and causes <= FAILURE_CHAIN_MAX:
         # A character has up to four bytes.
         size_bytes += 4 * (len(link.message) + len(link.stack_trace) + len(link.type) + len(link.source))
         size_bytes += sum(len(payload.data) for payload in link.details)

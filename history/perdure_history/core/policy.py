@@ -31,13 +31,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     updates_max: int = limits.UPDATES_MAX
     update_input_bytes_max: int = limits.UPDATE_INPUT_BYTES_MAX
     payload_bytes_max: int = limits.PAYLOAD_BYTES_MAX
-    #: Heartbeat details of an activity; they stand in one record with its input.
-    heartbeat_bytes_max: int = 512 * 1024
+    memo_bytes_max: int = limits.MEMO_BYTES_MAX
+    search_attributes_max: int = limits.SEARCH_ATTRIBUTES_MAX
+    search_attribute_bytes_max: int = limits.SEARCH_ATTRIBUTE_BYTES_MAX
+    search_attributes_bytes_max: int = limits.SEARCH_ATTRIBUTES_BYTES_MAX
+    static_text_bytes_max: int = limits.STATIC_TEXT_BYTES_MAX
+    carried_bytes_max: int = limits.CARRIED_BYTES_MAX
+    reason_chars_max: int = limits.REASON_CHARS_MAX
+    heartbeat_bytes_max: int = limits.HEARTBEAT_BYTES_MAX
     name_chars_max: int = limits.NAME_CHARS_MAX
     workflow_id_chars_max: int = limits.WORKFLOW_ID_CHARS_MAX
     #: The back-off of a failing workflow task: the second attempt goes out at once, the third after this, then doubled.
-    task_retry_initial_ms: int = 1_000
-    task_retry_interval_ms_max: int = 60_000
+    task_retry_initial_ms: int = limits.TASK_RETRY_INITIAL_MS
+    task_retry_interval_ms_max: int = limits.TASK_RETRY_INTERVAL_MS_MAX
     history_page_bytes_max: int = limits.HISTORY_PAGE_BYTES_MAX
     #: (schedule, when the run before began, after when) → when a cron schedule is due next; times in milliseconds since
     #: 1970. Raises ``ValueError`` for a schedule that cannot be read. The core knows no calendar, so it is handed in.

@@ -30,14 +30,12 @@ from perdure_runtime.embedded.storage import Storage
 from perdure_runtime.log import LogClosedError, LogError, LogRecord, LogUnavailableError, NewRecord
 from perdure_runtime.sizes import RECORD_OVERHEAD_BYTES, record_bytes, too_large
 from perdure_runtime.waker import Waker
-from perdure_schemas.topics import RECORD_BYTES_MAX
+from perdure_schemas.limits import RECORD_BYTES_MAX, UNWRITTEN_BYTES_MAX
 
 _logger = logging.getLogger("perdure.log")
 _new_tuple = tuple.__new__
 
-#: What may wait for the disk before ``append`` waits for it, too.
-UNWRITTEN_BYTES_MAX = 128 * 1024 * 1024
-#: How long ``append`` then waits before it gives up.
+#: How long ``append`` waits for the disk, where too much waits for it already, before it gives up.
 BACKPRESSURE_S_MAX = 30.0
 #: How long a commit that nobody waits for waits for more.
 PATIENCE_S_MAX = 0.002

@@ -21,13 +21,13 @@ from perdure_runtime.embedded.partition import Partition
 from perdure_runtime.embedded.reader import BEGIN, END, EmbeddedReader, wait_any
 from perdure_runtime.embedded.storage import MemoryStorage, RocksStorage, Storage
 from perdure_runtime.log import LogError, NewRecord, Reader, TopicDescription, TopicPartition
+from perdure_schemas.limits import PARTITIONS_MAX
 from perdure_schemas.topics import TopicSpec
 
 if TYPE_CHECKING:
     from perdure_runtime.embedded.server import Server
 
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
-PARTITIONS_MAX = 10_000
 CLOSE_FLUSH_S_MAX = 5.0
 #: How long an administrative change may take to reach the disk.
 ADMIN_S_MAX = 30.0

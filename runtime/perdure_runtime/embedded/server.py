@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from perdure_runtime.embedded.session import Session
 from perdure_runtime.log import LogError
 from perdure_runtime.remote.protocol import Refused, frame
+from perdure_schemas.limits import SESSIONS_MAX
 
 if TYPE_CHECKING:
     from perdure_runtime.embedded.core import LogCore
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("perdure.log")
 
-SESSIONS_MAX = 256
 _BACKLOG = 64
 #: When the process has no file descriptor left, accepting is tried again after so long.
 _RESOURCES_RETRY_S = 1.0

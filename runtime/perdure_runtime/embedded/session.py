@@ -29,6 +29,7 @@ from perdure_runtime.remote import protocol
 from perdure_runtime.remote.protocol import FrameReader, ProtocolError, Response
 from perdure_runtime.sizes import record_bytes
 from perdure_runtime.waker import Waker
+from perdure_schemas import limits
 from perdure_schemas.topics import Cleanup, TopicSpec
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ _logger = logging.getLogger("perdure.log")
 HANDSHAKE_S_MAX = 5
 #: A client that does not take what it is sent for so long is cut off.
 SEND_S_MAX = 30
-READERS_MAX = 1_000
 
 
 class _Subscriber:
@@ -52,7 +52,7 @@ class _Subscriber:
     def __init__(self, reader: EmbeddedReader) -> None:
         self.reader = reader
         self.epoch = 0
-        self.credit = protocol.CREDIT_BYTES
+        self.credit = limits.CREDIT_BYTES
         self.failed = False
 
     def may_send(self) -> bool:
@@ -112,7 +112,7 @@ class Session:
             sending = True
             while (body := frames.next()) is not None:
                 self._take(protocol.decode_client(body))
-        except (ProtocolError, msgspec.MsgspecError) as error:
+        except ProtocolError as error:
             _logger.warning("client=%r event=cut_off reason=%r", self._client, str(error))
         except OSError as error:
             _logger.debug("client=%r event=connection_lost reason=%r", self._client, str(error))
@@ -131,7 +131,7 @@ class Session:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HANDSHAKE_S_MAX, 0))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S_MAX, 0))
-        frames = FrameReader(connection, protocol.HELLO_BYTES_MAX)
+        frames = FrameReader(connection, limits.HELLO_BYTES_MAX)
         if frames.read(len(protocol.PREFACE)) != protocol.PREFACE:
             _logger.debug("event=foreign_client")
             return None
@@ -155,7 +155,7 @@ class Session:
         welcome = protocol.Welcome(protocol.PROTOCOL_VERSION, identity.log_id, identity.incarnation)
         connection.sendall(protocol.frame(welcome))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
-        frames.frame_bytes_max = protocol.FRAME_BYTES_MAX
+        frames.frame_bytes_max = limits.FRAME_BYTES_MAX
         return frames
 
     def _take(self, message: protocol.ClientMessage) -> None:
@@ -308,7 +308,7 @@ class Session:
 
     def _push(self, number: int, subscriber: _Subscriber, frames: list[bytes]) -> None:
         try:
-            chunks = subscriber.reader.take(protocol.PUSH_RECORDS_MAX, protocol.PUSH_BYTES_MAX)
+            chunks = subscriber.reader.take(limits.PUSH_RECORDS_MAX, limits.PUSH_BYTES_MAX)
         except LogError as error:
             subscriber.failed = True
             frames.append(protocol.frame(protocol.ReaderFailed(number, subscriber.epoch, str(error))))
@@ -322,8 +322,8 @@ class Session:
     def _subscriber(self, number: int) -> _Subscriber:
         subscriber = self._subscribers.get(number)
         if subscriber is None:
-            if len(self._subscribers) >= READERS_MAX:
-                raise ProtocolError(f"more than {READERS_MAX} readers in one connection")
+            if len(self._subscribers) >= limits.READERS_MAX:
+                raise ProtocolError(f"more than {limits.READERS_MAX} readers in one connection")
             reader = EmbeddedReader(self._core, f"{self._client}/{number}", self._waker, synced_only=True)
             subscriber = self._subscribers[number] = _Subscriber(reader)
         return subscriber

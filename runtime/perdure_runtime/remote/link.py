@@ -18,11 +18,10 @@ import threading
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from perdure_runtime.log import LogError, LogUnavailableError
 from perdure_runtime.remote import protocol
 from perdure_runtime.remote.protocol import FrameReader, ProtocolError, Welcome
+from perdure_schemas import limits
 
 _logger = logging.getLogger("perdure.log")
 
@@ -123,7 +122,7 @@ class Link:
                     self._on_message(protocol.decode_server(body), len(body) + 4)
             except OSError as error:
                 _logger.debug("server=%s event=receive_failed reason=%r", self.address, str(error))
-            except (ProtocolError, msgspec.MsgspecError) as error:
+            except ProtocolError as error:
                 _logger.warning("server=%s event=bad_message reason=%r", self.address, str(error))
             with self.lock:
                 self._drop()
@@ -161,12 +160,12 @@ class Link:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             connection.sendall(protocol.PREFACE + protocol.frame(self._hello))
-            frames = FrameReader(connection, protocol.HELLO_BYTES_MAX)
+            frames = FrameReader(connection, limits.HELLO_BYTES_MAX)
             welcome = self._welcome(frames)
             # From here on it blocks: a timeout on the socket would cost a system call for each send and receive.
             connection.settimeout(None)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S_MAX, 0))
-            frames.frame_bytes_max = protocol.FRAME_BYTES_MAX
+            frames.frame_bytes_max = limits.FRAME_BYTES_MAX
             with self.lock:
                 if self._stop.is_set():
                     raise ConnectionAbortedError("closed meanwhile")
@@ -184,7 +183,7 @@ class Link:
             if body is None:
                 raise ConnectionResetError("the server closed the connection during the handshake")
             greeting: Welcome | protocol.Refused = protocol.decode_greeting(body)
-        except (ProtocolError, msgspec.MsgspecError) as error:
+        except ProtocolError as error:
             raise LogError(
                 f"what answers at {self.address} is not a Perdure server: check the address and the port"
             ) from error

@@ -13,10 +13,8 @@ from perdure_runtime.log import LogError, LogUnavailableError, NewRecord
 from perdure_runtime.remote import protocol
 from perdure_runtime.remote.link import Link
 from perdure_runtime.sizes import record_bytes, too_large
-from perdure_schemas.topics import RECORD_BYTES_MAX
+from perdure_schemas.limits import APPEND_BYTES_MAX, RECORD_BYTES_MAX, UNACKNOWLEDGED_BYTES_MAX
 
-#: What may wait for an answer; more only comes together while the server is away.
-UNACKNOWLEDGED_BYTES_MAX = 64 * 1024 * 1024
 CLOSE_FLUSH_S_MAX = 5.0
 
 
@@ -135,7 +133,7 @@ def _cut(records: Sequence[NewRecord]) -> Iterator[list[NewRecord]]:
         if size > RECORD_BYTES_MAX:
             raise too_large(record, size)
         size += len(record.topic)
-        if part and filled_bytes + size > protocol.APPEND_BYTES_MAX:
+        if part and filled_bytes + size > APPEND_BYTES_MAX:
             yield part
             part, filled_bytes = [], 0
         part.append(record)

@@ -15,25 +15,16 @@ Pure, but for :class:`FrameReader`, which reads from a socket. Called by both si
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from perdure_runtime.log import LogRecord, NewRecord
-from perdure_schemas.topics import RECORD_BYTES_MAX
+from perdure_schemas.limits import FRAME_BYTES_MAX
 
 PREFACE = b"\x00PERDURE"
 PROTOCOL_VERSION = 1
-#: No frame is longer. Holds the largest record, and leaves room for many small ones.
-FRAME_BYTES_MAX = 4 * RECORD_BYTES_MAX
-#: No frame before the handshake is over is longer.
-HELLO_BYTES_MAX = 4096
-#: Appends are cut so that a frame stays below the limit, whatever the framing adds.
-APPEND_BYTES_MAX = 2 * RECORD_BYTES_MAX
-#: What is taken from a partition at once to be pushed: one turn of a reader, so how far it may overdraw its credit.
-PUSH_RECORDS_MAX = 1_000
-PUSH_BYTES_MAX = 1024 * 1024
-#: How many bytes the server may send a reader that has not taken them yet.
-CREDIT_BYTES = 4 * 1024 * 1024
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
@@ -201,17 +192,34 @@ ClientMessage = (
 ServerMessage = Records | Acks | Response | ReaderFailed
 
 encode = msgspec.msgpack.Encoder().encode
-decode_hello = msgspec.msgpack.Decoder(Hello).decode
-decode_greeting = msgspec.msgpack.Decoder(Welcome | Refused).decode
-decode_client = msgspec.msgpack.Decoder(ClientMessage).decode
-decode_server = msgspec.msgpack.Decoder(ServerMessage).decode
-decode_offsets = msgspec.msgpack.Decoder(tuple[int, int]).decode
-decode_offset = msgspec.msgpack.Decoder(int).decode
-decode_topics = msgspec.msgpack.Decoder(list[tuple[str, int, int, dict[str, str]]]).decode
 
 
 class ProtocolError(Exception):
     """The peer does not speak the protocol."""
+
+
+def _decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def checked(body: bytes | msgspec.Raw) -> Any:
+        try:
+            return decode(body)
+        except (ValueError, RecursionError) as error:  # all errors of msgspec, and texts that are not UTF-8
+            raise ProtocolError(f"a message cannot be read: {error}") from error
+
+    return checked
+
+
+# Each takes the body of a frame, or of a response, and raises ProtocolError alone.
+decode_hello: Callable[[bytes], Hello] = _decoder(Hello)
+decode_greeting: Callable[[bytes], Welcome | Refused] = _decoder(Welcome | Refused)
+decode_client: Callable[[bytes], ClientMessage] = _decoder(ClientMessage)
+decode_server: Callable[[bytes], ServerMessage] = _decoder(ServerMessage)
+decode_offsets: Callable[[msgspec.Raw], tuple[int, int]] = _decoder(tuple[int, int])
+decode_offset: Callable[[msgspec.Raw], int] = _decoder(int)
+decode_topics: Callable[[msgspec.Raw], list[tuple[str, int, int, dict[str, str]]]] = _decoder(
+    list[tuple[str, int, int, dict[str, str]]]
+)
 
 
 def frame(message: msgspec.Struct) -> bytes:

@@ -23,13 +23,14 @@ from perdure_runtime.log import LogClosedError, LogError, LogRecord, TopicPartit
 from perdure_runtime.remote import protocol
 from perdure_runtime.remote.requests import Request
 from perdure_runtime.waker import Waker
+from perdure_schemas import limits
 
 if TYPE_CHECKING:
     from perdure_runtime.remote.log import RemoteLog
 
 BEGIN = -2
 END = -1
-_CREDIT_RETURNED_AT_BYTES = protocol.CREDIT_BYTES // 4
+_CREDIT_RETURNED_AT_BYTES = limits.CREDIT_BYTES // 4
 
 
 class _Cursor:

@@ -13,6 +13,7 @@ from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.embedded.server import Server
 from perdure_runtime.log import LogError, LogUnavailableError, NewRecord, TopicPartition
 from perdure_runtime.remote import RemoteLog, protocol
+from perdure_schemas import limits
 from perdure_schemas.topics import COMMANDS
 
 
@@ -66,7 +67,7 @@ def test_a_foreign_client_is_cut_off_without_an_answer(server: Server, sent: byt
     [
         protocol.PREFACE + b"\xff\xff\xff\xff",
         protocol.PREFACE + (4).to_bytes(4, "big") + b"junk",
-        _hello() + (protocol.FRAME_BYTES_MAX + 1).to_bytes(4, "big"),
+        _hello() + (limits.FRAME_BYTES_MAX + 1).to_bytes(4, "big"),
         _hello() + (4).to_bytes(4, "big") + b"junk",
     ],
 )
@@ -133,14 +134,14 @@ def test_a_reader_that_does_not_read_holds_nobody_up(log: EmbeddedLog, server: S
         lazy.assign({TopicPartition("t", 0): 0})
         eager.assign({TopicPartition("t", 0): 0})
         producer = log.producer("p")
-        count = 4 * protocol.CREDIT_BYTES // 100_000
+        count = 4 * limits.CREDIT_BYTES // 100_000
         for _ in range(count):
             producer.append([NewRecord("t", 0, b"k", b"x" * 100_000)])
         seen = 0
         while seen < count:
             seen += len(eager.poll(1_000, 10))
         held = sum(size for cursor in lazy._cursors.values() for _, size in cursor.chunks)
-        assert held < 2 * protocol.CREDIT_BYTES
+        assert held < 2 * limits.CREDIT_BYTES
         seen = 0
         while seen < count:
             seen += len(lazy.poll(1_000, 10))

@@ -420,8 +420,8 @@ def test_memo_and_search_attributes_are_set_and_removed() -> None:
 
 def test_a_memo_may_not_grow_without_bound() -> None:
     history = History()
-    history.send(start(memo={"a": payload("x" * 1_500_000)}))
-    history.complete_task(ModifyWorkflowProperties(upserted_memo={"b": payload("x" * 1_500_000)}))
+    history.send(start(memo={"a": payload("x" * 600_000)}))
+    history.complete_task(ModifyWorkflowProperties(upserted_memo={"b": payload("x" * 600_000)}))
     assert history.events()[0].attributes.cause == "BAD_MODIFY_WORKFLOW_PROPERTIES_ATTRIBUTES"
 
 

@@ -173,7 +173,7 @@ def test_a_start_with_a_signal_signals_the_running_run() -> None:
             "TERMINATE_IF_RUNNING",
         ),
         ("wf", {"input": [payload("x" * (2 * 1024 * 1024 + 1))]}, "2097152 bytes"),
-        ("wf", {"memo": {"m": payload("x" * (2 * 1024 * 1024 + 1))}}, "2097152 bytes"),
+        ("wf", {"memo": {"m": payload("x" * (2 * 1024 * 1024 + 1))}}, "1048576 are allowed"),
     ],
 )
 def test_a_start_that_makes_no_sense_is_refused(workflow_id: str, fields: dict[str, Any], says: str) -> None:

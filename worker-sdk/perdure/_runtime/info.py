@@ -11,11 +11,8 @@ from typing import Any
 from perdure._runtime.context import current_instance
 from perdure._search_attributes import TypedSearchAttributes, decode_search_attributes
 from perdure.common import Payload, Priority, RetryPolicy
+from perdure_schemas.limits import SUGGESTED_BYTES_MAX, SUGGESTED_EVENTS_MAX
 from perdure_schemas.records import TaskPriority, WorkflowExecutionStarted
-
-#: A run whose history is longer, in events or in bytes, should continue as new.
-SUGGESTED_EVENTS_MAX = 4_096
-SUGGESTED_BYTES_MAX = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)

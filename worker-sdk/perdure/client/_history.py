@@ -14,6 +14,8 @@ from perdure.converter import DataConverter
 from perdure.converter._walk import map_payloads
 from perdure.service import RPCError, RPCStatusCode
 from perdure_schemas import codec
+from perdure_schemas.limits import NESTING_MAX
+from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import (
     CommandBody,
     Event,
@@ -80,13 +82,15 @@ class WorkflowHistory:
         Raises:
             ValueError: it is no history; the message says where.
         """
+        if isinstance(history, str) and is_too_deep(history.encode(errors="replace")):
+            raise ValueError(f"this is no workflow history: it is nested more than {NESTING_MAX} times")
         try:
             document = (
                 msgspec.json.decode(history, type=_Document)
                 if isinstance(history, str)
                 else msgspec.convert(history, _Document)
             )
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ValueError(f"this is no workflow history: {error}") from error
         return WorkflowHistory(workflow_id, document.events, document.run_id)
 

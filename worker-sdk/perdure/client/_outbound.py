@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from perdure._callables import UNSET
-from perdure._limits import check_payloads
+from perdure._limits import check_name, check_payloads, check_reason
 from perdure.client._description import (
     WorkflowExecution,
     WorkflowExecutionCount,
@@ -113,6 +113,7 @@ class ClientOutbound(OutboundInterceptor):
 
     async def cancel_workflow(self, input: CancelWorkflowInput) -> None:
         """Send a request to stop."""
+        check_reason(input.reason)
         body = CancelWorkflow(reason=input.reason, first_execution_run_id=input.first_execution_run_id or "")
         run_id = input.run_id or ""
         await self._change(input.id, run_id, body, "the cancellation", input.rpc_metadata, input.rpc_timeout)
@@ -121,6 +122,7 @@ class ClientOutbound(OutboundInterceptor):
         """Send a termination."""
         details = await self._client.data_converter.encode(input.args)
         check_payloads(details, "the details of the termination")
+        check_reason(input.reason or "")
         body = TerminateWorkflow(
             reason=input.reason or "",
             details=details,
@@ -132,7 +134,8 @@ class ClientOutbound(OutboundInterceptor):
         """Send a signal."""
         what = f"signal {input.signal!r}"
         payloads = await self._client.data_converter.encode(input.args)
-        check_payloads(payloads, what)
+        check_payloads([*payloads, *input.headers.values()], what)
+        check_name(input.signal, "signal name")
         signal = SignalInput(signal_name=input.signal, input=payloads, header=dict(input.headers))
         body = SignalWorkflow(signal=signal)
         await self._change(input.id, input.run_id or "", body, what, input.rpc_metadata, input.rpc_timeout)
@@ -143,7 +146,8 @@ class ClientOutbound(OutboundInterceptor):
         what = f"query {input.query!r}"
         converter = self._client.data_converter
         payloads = await converter.encode(input.args)
-        check_payloads(payloads, what)
+        check_payloads([*payloads, *input.headers.values()], what)
+        check_name(input.query, "query name")
         condition = (
             input.reject_condition or self._client.default_workflow_query_reject_condition or QueryRejectCondition.NONE
         )

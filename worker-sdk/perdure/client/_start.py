@@ -9,7 +9,14 @@ from typing import Any, TypedDict, cast
 
 from perdure._callables import arguments_of
 from perdure._ids import new_run_id
-from perdure._limits import check_name, check_payloads, check_workflow_id
+from perdure._limits import (
+    check_memo,
+    check_name,
+    check_payloads,
+    check_search_attributes,
+    check_static_text,
+    check_workflow_id,
+)
 from perdure._runtime.definition import workflow_name_and_result_type
 from perdure._runtime.handler_definitions import signal_name
 from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
@@ -109,7 +116,9 @@ async def start_request(
     name, annotated_type = workflow_name_and_result_type(workflow)
     check_name(name, "workflow type")
     payloads = await converter.encode(arguments_of(arg, args))
-    check_payloads(payloads, f"the input of workflow {workflow_id!r}")
+    check_payloads([*payloads, *header.values()], f"the input of workflow {workflow_id!r}")
+    search_attributes = encode_search_attributes(options.get("search_attributes"))
+    check_search_attributes(search_attributes)
     reuse = options.get("id_reuse_policy", WorkflowIDReusePolicy.ALLOW_DUPLICATE)
     conflict = options.get("id_conflict_policy", WorkflowIDConflictPolicy.UNSPECIFIED)
     retry_policy = options.get("retry_policy")
@@ -133,7 +142,7 @@ async def start_request(
         retry_policy=None if retry_policy is None else retry_policy.to_record(),
         cron_schedule=options.get("cron_schedule", ""),
         start_delay_ms=_timeout_ms(options.get("start_delay"), "start_delay") or 0,
-        search_attributes=encode_search_attributes(options.get("search_attributes")),
+        search_attributes=search_attributes,
         static_summary=await _text(converter, options.get("static_summary"), "static_summary"),
         static_details=await _text(converter, options.get("static_details"), "static_details"),
         priority=options.get("priority", Priority.default).to_record(),
@@ -209,13 +218,13 @@ async def _text(converter: DataConverter, text: str | None, what: str) -> Payloa
     if text is None:
         return None
     payload = (await converter.encode([text]))[0]
-    check_payloads([payload], what)
+    check_static_text(payload, what)
     return payload
 
 
 async def _memo(converter: DataConverter, memo: Mapping[str, Any] | None, workflow_id: str) -> dict[str, Payload]:
     encoded = {key: (await converter.encode([value]))[0] for key, value in (memo or {}).items()}
-    check_payloads(encoded.values(), f"the memo of workflow {workflow_id!r}")
+    check_memo(encoded, f"the memo of workflow {workflow_id!r}")
     return encoded
 
 
@@ -229,5 +238,6 @@ async def _signal(
             raise ValueError("start_signal_args were given without a start_signal")
         return None
     payloads = await converter.encode(list(arguments))
-    check_payloads(payloads, f"the start signal of workflow {workflow_id!r}")
+    check_payloads([*payloads, *header.values()], f"the start signal of workflow {workflow_id!r}")
+    check_name(signal_name(signal), "signal name")
     return SignalInput(signal_name=signal_name(signal), input=payloads, header=dict(header))

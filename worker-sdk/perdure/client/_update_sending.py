@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._callables import UNSET
 from perdure._ids import new_id
-from perdure._limits import PayloadTooLargeError, check_name
+from perdure._limits import check_name, check_payloads
 from perdure.client._handle import WorkflowHandle
 from perdure.client._interceptor import StartWorkflowUpdateInput, StartWorkflowUpdateWithStartInput
 from perdure.client._start import options_of, start_request
@@ -114,12 +114,8 @@ async def _request(client: Client, input: StartWorkflowUpdateInput) -> UpdateReq
     update_id = input.update_id or new_id()
     check_name(update_id, "update id")
     payloads = await client.data_converter.encode(input.args)
-    size_bytes = sum(len(payload.data) for payload in payloads)
-    if size_bytes > UPDATE_INPUT_BYTES_MAX:
-        raise PayloadTooLargeError(
-            f"the input of update {input.update!r} has {size_bytes} bytes; {UPDATE_INPUT_BYTES_MAX} are allowed. "
-            "Send a reference to the data instead"
-        )
+    sent = [*payloads, *input.headers.values()]
+    check_payloads(sent, f"the input of update {input.update!r}", UPDATE_INPUT_BYTES_MAX)
     return UpdateRequest(
         update_id=update_id, name=input.update, input=payloads, header=dict(input.headers), identity=client.identity
     )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import logging
 import urllib.error
@@ -29,10 +28,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from perdure.converter import PayloadCodec
+from perdure_schemas.limits import CODEC_BODY_BYTES_MAX, NESTING_MAX
+from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import Payload
 
 _logger = logging.getLogger("perdure.codec_server")
-_BODY_BYTES_MAX = 64 * 1024 * 1024
 _TIMEOUT_S = 30.0
 NAMESPACE_HEADER = "X-Namespace"
 
@@ -85,10 +85,13 @@ def codec_server(
 async def _answer(
     request: Request, change: Callable[[Sequence[Payload]], Awaitable[list[Payload]]], operation: str
 ) -> Response:
-    if int(request.headers.get("content-length") or 0) > _BODY_BYTES_MAX:
-        return JSONResponse({"error": f"the body is larger than {_BODY_BYTES_MAX} bytes"}, status_code=413)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > CODEC_BODY_BYTES_MAX:
+            return JSONResponse({"error": f"the body is larger than {CODEC_BODY_BYTES_MAX} bytes"}, status_code=413)
     try:
-        payloads = payloads_from_json(await request.json())
+        payloads = payloads_from_text(bytes(body))
     except ValueError as error:
         return JSONResponse({"error": str(error)}, status_code=400)
     try:
@@ -141,12 +144,30 @@ class RemoteCodec(PayloadCodec):
         request = urllib.request.Request(url, body, self._headers, method="POST")  # noqa: S310 # checked: HTTP only
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-                return payloads_from_json(json.load(response))
+                return payloads_from_text(_bounded(response))
         except urllib.error.HTTPError as error:
             said = error.read(1000).decode(errors="replace")
             raise CodecServerError(f"the codec server {url} answered {error.code}: {said}") from error
         except (OSError, ValueError) as error:
             raise CodecServerError(f"the codec server {url} gave no usable answer: {error}") from error
+
+
+def _bounded(response: Any) -> bytes:
+    body: bytes = response.read(CODEC_BODY_BYTES_MAX + 1)
+    if len(body) > CODEC_BODY_BYTES_MAX:
+        raise ValueError(f"it is larger than {CODEC_BODY_BYTES_MAX} bytes")
+    return body
+
+
+def payloads_from_text(body: bytes) -> list[Payload]:
+    """Payloads of a request's or an answer's body.
+
+    Raises:
+        ValueError: it is something else; the message says where.
+    """
+    if is_too_deep(body):
+        raise ValueError(f"the body is nested more than {NESTING_MAX} times")
+    return payloads_from_json(json.loads(body))
 
 
 def payloads_to_json(payloads: Sequence[Payload]) -> dict[str, Any]:
@@ -182,5 +203,5 @@ def _payload(index: int, document: Any) -> Payload:
             metadata={key: base64.b64decode(value, validate=True) for key, value in metadata.items()},
             data=base64.b64decode(data, validate=True),
         )
-    except (AttributeError, TypeError, binascii.Error) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"payload {index} is none: {error}") from error

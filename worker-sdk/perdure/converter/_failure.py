@@ -14,15 +14,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import msgspec
+
 from perdure import exceptions
 from perdure.common import to_milliseconds
 from perdure.converter._payload import PayloadConverter
 from perdure_schemas import records
+from perdure_schemas.limits import (
+    FAILURE_CAUSES_MAX,
+    FAILURE_CHAIN_MAX,
+    FAILURE_MESSAGE_CHARS_MAX,
+    FAILURE_STACK_TRACE_CHARS_MAX,
+)
 from perdure_schemas.records import Failure, FailureKind, Payload
 
-_CAUSES_MAX = 20
-_MESSAGE_CHARS_MAX = 16_384
-_STACK_TRACE_CHARS_MAX = 16_384
 _SOURCE = "perdure"
 
 
@@ -61,7 +66,7 @@ class DefaultFailureConverter(FailureConverter):
 
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter) -> Failure:
         """See the base class."""
-        return self._to_failure(exception, payload_converter, _CAUSES_MAX)
+        return _cut(self._to_failure(exception, payload_converter, FAILURE_CAUSES_MAX))
 
     def from_failure(self, failure: Failure, payload_converter: PayloadConverter) -> BaseException:
         """See the base class."""
@@ -87,8 +92,10 @@ class DefaultFailureConverter(FailureConverter):
             return exception.failure
         cause = exception.__cause__
         fields = _fields_of(exception, converter)
-        fields["message"] = _bounded(fields["message"], _MESSAGE_CHARS_MAX)
-        fields["stack_trace"] = _bounded("".join(traceback.format_tb(exception.__traceback__)), _STACK_TRACE_CHARS_MAX)
+        fields["message"] = _bounded(fields["message"], FAILURE_MESSAGE_CHARS_MAX)
+        fields["stack_trace"] = _bounded(
+            "".join(traceback.format_tb(exception.__traceback__)), FAILURE_STACK_TRACE_CHARS_MAX
+        )
         if self._encode_common_attributes:
             fields["encoded_attributes"] = converter.to_payload(
                 {"message": fields["message"], "stack_trace": fields["stack_trace"]}
@@ -117,6 +124,21 @@ def loggable(error: BaseException, converter: FailureConverter) -> BaseException
         converter: The failure converter in use.
     """
     return None if getattr(converter, "encodes_common_attributes", False) else error
+
+
+def _cut(failure: Failure) -> Failure:
+    """The failure without what is too far down its chain of causes: failures of workflows and their children add up."""
+    chain: list[Failure] = []
+    link: Failure | None = failure
+    while link is not None and len(chain) <= FAILURE_CHAIN_MAX:
+        chain.append(link)
+        link = link.cause
+    if link is None:
+        return failure
+    kept = msgspec.structs.replace(chain.pop(), cause=None)
+    while chain:
+        kept = msgspec.structs.replace(chain.pop(), cause=kept)
+    return kept
 
 
 def _bounded(text: str, chars_max: int) -> str:

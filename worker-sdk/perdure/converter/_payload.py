@@ -21,6 +21,8 @@ import msgspec
 
 from perdure.common import RawValue
 from perdure.converter._types import JSONTypeConverter, value_to_type
+from perdure_schemas.limits import NESTING_MAX
+from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import Payload
 
 
@@ -236,7 +238,10 @@ class JSONPlainPayloadConverter(EncodingPayloadConverter):
 
     def to_payload(self, value: Any) -> Payload | None:
         """See the base class."""
-        return Payload(metadata=self._metadata, data=self._encode(value).encode())
+        data = self._encode(value).encode()
+        if is_too_deep(data):
+            raise ValueError(f"the value is nested more than {NESTING_MAX} times: nobody could read it")
+        return Payload(metadata=self._metadata, data=data)
 
     def from_payload(self, payload: Payload, type_hint: Any = None) -> Any:
         """See the base class."""
@@ -246,10 +251,12 @@ class JSONPlainPayloadConverter(EncodingPayloadConverter):
         return value_to_type(type_hint, value, self._custom_type_converters)
 
     def _loads(self, data: bytes) -> Any:
+        if is_too_deep(data):
+            raise RuntimeError(f"arrays and objects stand in each other more than {NESTING_MAX} times")
         if self._fast_decode:
             try:
                 return msgspec.json.decode(data)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 pass  # NaN and the like, which only Python's own module reads
         try:
             return self._decode(data.decode())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
+from perdure_history.core.commands.properties import memo_fault, search_attributes_fault, static_text_fault
 from perdure_history.core.effects import Ignored
 from perdure_history.core.failures import bounded
 from perdure_history.core.policy import Policy
@@ -169,7 +170,12 @@ def child_fault(options: ChildWorkflowOptions, pending: int, policy: Policy) -> 
     ):
         if timeout_ms is not None and timeout_ms <= 0:
             return cause, f"the child's {what} is {timeout_ms} ms; it must be above zero, or not set"
-    message = payloads_too_large(policy, options.input) or payloads_too_large(policy, list(options.memo.values()))
+    message = (
+        payloads_too_large(policy, [*options.input, *options.header.values()])
+        or memo_fault(options.memo, policy)
+        or search_attributes_fault(options.search_attributes, policy)
+        or static_text_fault(options.static_summary, options.static_details, policy)
+    )
     if message:
         return cause, message
     if pending >= policy.pending_children_max:
@@ -193,7 +199,7 @@ def external_fault(
     if isinstance(command, SignalExternalWorkflowExecution):
         if not command.signal_name or len(command.signal_name) > policy.name_chars_max:
             return cause, f"the signal name must have 1 to {policy.name_chars_max} characters"
-        message = payloads_too_large(policy, command.input)
+        message = payloads_too_large(policy, [*command.input, *command.header.values()])
         if message:
             return cause, message
     if pending >= policy.pending_external_requests_max:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -10,7 +10,7 @@ from perdure_history.core.effects import Effect
 from perdure_history.core.policy import Policy
 from perdure_schemas.records import Event, EventAttributes, Payload, WorkflowExecutionStarted
 
-__all__ = ["Context", "Steps", "no_events", "no_history", "payloads_too_large"]
+__all__ = ["Context", "Steps", "no_events", "no_history", "payloads_too_large", "reason_too_long"]
 
 #: An event that stands already, in another run, comes as a whole: it keeps its time.
 Steps = Iterator[EventAttributes | Event | Effect]
@@ -55,10 +55,8 @@ class Context(msgspec.Struct, frozen=True):
     events_of: Callable[[str], list[Event]] = no_events
 
 
-def payloads_too_large(policy: Policy, payloads: list[Payload]) -> str:
+def payloads_too_large(policy: Policy, payloads: Iterable[Payload]) -> str:
     """What to say when the payloads of one call are too large together; empty if they are not."""
-    if not payloads:
-        return ""
     size_bytes = 0
     for payload in payloads:
         size_bytes += len(payload.data)
@@ -68,3 +66,10 @@ def payloads_too_large(policy: Policy, payloads: list[Payload]) -> str:
         f"payloads of {size_bytes} bytes are larger than the limit of {policy.payload_bytes_max} bytes for one call;"
         " pass a reference to the data instead"
     )
+
+
+def reason_too_long(policy: Policy, reason: str) -> str:
+    """What to say when somebody gives a reason that is too long; empty if it is not."""
+    if len(reason) <= policy.reason_chars_max:
+        return ""
+    return f"the reason has {len(reason)} characters; {policy.reason_chars_max} are allowed"

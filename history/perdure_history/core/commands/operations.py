@@ -9,7 +9,7 @@ second time, after the run was unpaused, is known by its command id.
 
 from __future__ import annotations
 
-from perdure_history.core.commands.context import Context, Steps
+from perdure_history.core.commands.context import Context, Steps, reason_too_long
 from perdure_history.core.commands.update import task_number
 from perdure_history.core.effects import Answer, Ignored, ReleaseUpdates, WakeUpSpent
 from perdure_history.core.state import RunState
@@ -28,8 +28,12 @@ from perdure_schemas.records import (
 __all__ = ["pause", "release", "unpause"]
 
 
-def pause(run: RunState, command: Command, body: PauseWorkflow, _context: Context) -> Steps:
+def pause(run: RunState, command: Command, body: PauseWorkflow, context: Context) -> Steps:
     """Hold the run."""
+    invalid = reason_too_long(context.policy, body.reason)
+    if invalid:
+        yield from _answer(command, Rejected(code=ErrorCode.INVALID_ARGUMENT, message=invalid))
+        return
     if run.paused or run.pause_command_id == command.command_id:
         yield Ignored("run is paused already")
     else:
@@ -41,6 +45,10 @@ def pause(run: RunState, command: Command, body: PauseWorkflow, _context: Contex
 
 def unpause(run: RunState, command: Command, body: UnpauseWorkflow, context: Context) -> Steps:
     """Let the run go on."""
+    invalid = reason_too_long(context.policy, body.reason)
+    if invalid:
+        yield from _answer(command, Rejected(code=ErrorCode.INVALID_ARGUMENT, message=invalid))
+        return
     if run.paused:
         yield records.WorkflowExecutionUnpaused(
             reason=body.reason, identity=command.identity, command_id=command.command_id

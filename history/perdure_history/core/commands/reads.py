@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perdure_history.core.answers import described
-from perdure_history.core.commands.context import Context, Steps
+from perdure_history.core.commands.context import Context, Steps, payloads_too_large
 from perdure_history.core.commands.update import task_number
 from perdure_history.core.effects import (
     Answer,
@@ -73,6 +73,12 @@ def query(run: RunState, command: Command, body: QueryWorkflow, context: Context
             f"unknown query reject condition {body.reject_condition!r}; use one of {', '.join(_REJECT_CONDITIONS)}"
         )
         yield Answer(command.reply, Rejected(code=ErrorCode.INVALID_ARGUMENT, message=message))
+        return
+    invalid = payloads_too_large(context.policy, [*body.args, *body.header.values()])
+    if not 1 <= len(body.query_type) <= context.policy.name_chars_max:
+        invalid = f"the query name must have 1 to {context.policy.name_chars_max} characters"
+    if invalid:
+        yield Answer(command.reply, Rejected(code=ErrorCode.INVALID_ARGUMENT, message=invalid))
         return
     not_open = body.reject_condition == "NOT_OPEN" and not run.is_open
     unclean = body.reject_condition == "NOT_COMPLETED_CLEANLY" and run.status not in _CLEAN

@@ -74,6 +74,8 @@ def _fault(run: RunState, command: Command, body: ResetWorkflow) -> str:
             f"the history has {run.history_bytes} bytes; a reset copies it into one record, so the limit is"
             f" {limits.RESET_BYTES_MAX} bytes. Start a new workflow instead"
         )
+    if len(body.reason) > limits.REASON_CHARS_MAX:
+        return f"the reason has {len(body.reason)} characters; {limits.REASON_CHARS_MAX} are allowed"
     if not body.run_id or "/" in body.run_id or "@" in body.run_id or body.run_id == run.run_id:
         return f"{body.run_id!r} cannot be the id of the new run"
     if body.point not in _POINTS:

@@ -5,7 +5,7 @@ Invariant I3: each carries its command id into the history, and the same one cha
 
 from __future__ import annotations
 
-from perdure_history.core.commands.context import Context, Steps, payloads_too_large
+from perdure_history.core.commands.context import Context, Steps, payloads_too_large, reason_too_long
 from perdure_history.core.effects import Answer
 from perdure_history.core.state import RunState
 from perdure_schemas import records
@@ -40,7 +40,7 @@ def signal(_run: RunState, command: Command, body: SignalWorkflow, context: Cont
     answer: ReplyBody = Done()
     if not context.repeated:
         given = body.signal
-        invalid = payloads_too_large(context.policy, given.input)
+        invalid = payloads_too_large(context.policy, [*given.input, *given.header.values()])
         if not given.signal_name or len(given.signal_name) > context.policy.name_chars_max:
             invalid = f"the signal name must have 1 to {context.policy.name_chars_max} characters"
         if invalid:
@@ -51,9 +51,10 @@ def signal(_run: RunState, command: Command, body: SignalWorkflow, context: Cont
         yield Answer(command.reply, answer)
 
 
-def cancel(run: RunState, command: Command, body: CancelWorkflow, _context: Context) -> Steps:
+def cancel(run: RunState, command: Command, body: CancelWorkflow, context: Context) -> Steps:
     """Ask the run to stop; asking twice is asking once."""
-    if not run.cancel_requested:
+    invalid = reason_too_long(context.policy, body.reason)
+    if not run.cancel_requested and not invalid:
         yield records.WorkflowExecutionCancelRequested(
             reason=body.reason, identity=command.identity, command_id=command.command_id
         )
@@ -61,12 +62,12 @@ def cancel(run: RunState, command: Command, body: CancelWorkflow, _context: Cont
             # None of its code has run, so there is nothing that could clean up.
             yield records.WorkflowExecutionCanceled(workflow_task_completed_event_id=0)
     if command.reply is not None:
-        yield Answer(command.reply, Done())
+        yield Answer(command.reply, Rejected(code=ErrorCode.INVALID_ARGUMENT, message=invalid) if invalid else Done())
 
 
 def terminate(_run: RunState, command: Command, body: TerminateWorkflow, context: Context) -> Steps:
     """Close the run."""
-    invalid = payloads_too_large(context.policy, body.details)
+    invalid = reason_too_long(context.policy, body.reason) or payloads_too_large(context.policy, body.details)
     if not invalid:
         yield records.WorkflowExecutionTerminated(
             reason=body.reason, details=body.details, identity=command.identity, command_id=command.command_id

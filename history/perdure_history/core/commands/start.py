@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from perdure_history.core.commands.activity_options import retry_policy_fault
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
-from perdure_history.core.commands.properties import properties_fault
+from perdure_history.core.commands.properties import memo_fault, search_attributes_fault, static_text_fault
 from perdure_history.core.commands.signal import take_signal
 from perdure_history.core.commands.update import request_fault, take_update
 from perdure_history.core.effects import Answer, AnswerResult, KeepWaiter
@@ -106,17 +106,20 @@ def _invalid(command: Command, body: StartWorkflow, context: Context) -> str:
             return "a start with an update cannot terminate the running workflow; use FAIL or USE_EXISTING"
         if body.signal is not None and body.id_conflict_policy is IdConflictPolicy.FAIL:
             return "a start with a signal cannot have the id conflict policy FAIL"
-    if body.signal is not None and not body.signal.signal_name:
-        return "the signal has no name"
+    if body.signal is not None and not 1 <= len(body.signal.signal_name) <= policy.name_chars_max:
+        return f"the signal name must have 1 to {policy.name_chars_max} characters"
     if body.update is not None:
         invalid = request_fault(body.update, context)
         if invalid:
             return invalid
-    payloads = [*body.input, *(body.signal.input if body.signal is not None else [])]
+    payloads = [*body.input, *body.header.values()]
+    if body.signal is not None:
+        payloads += [*body.signal.input, *body.signal.header.values()]
     return (
         payloads_too_large(policy, payloads)
-        or properties_fault("memo", body.memo, policy)
-        or properties_fault("search attributes", body.search_attributes, policy)
+        or memo_fault(body.memo, policy)
+        or search_attributes_fault(body.search_attributes, policy)
+        or static_text_fault(body.static_summary, body.static_details, policy)
         or (retry_policy_fault(body.retry_policy) if body.retry_policy is not None else "")
         or _delay_fault(body, context)
     )

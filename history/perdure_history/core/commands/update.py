@@ -67,7 +67,7 @@ def request_fault(request: UpdateRequest, context: Context) -> str:
     for what, text in (("update name", request.name), ("update id", request.update_id)):
         if not text or len(text) > policy.name_chars_max:
             return f"the {what} must have 1 to {policy.name_chars_max} characters"
-    size_bytes = sum(len(payload.data) for payload in request.input)
+    size_bytes = sum(len(payload.data) for payload in (*request.input, *request.header.values()))
     if size_bytes > policy.update_input_bytes_max:
         return (
             f"the update's input has {size_bytes} bytes; {policy.update_input_bytes_max} are allowed. "

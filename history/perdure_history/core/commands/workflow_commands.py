@@ -14,7 +14,7 @@ import msgspec
 from perdure_history.core.commands import children, update
 from perdure_history.core.commands.activity_options import effective_options, options_fault, retry_policy_fault
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
-from perdure_history.core.commands.properties import modify, properties_fault, upsert
+from perdure_history.core.commands.properties import memo_fault, modify, search_attributes_fault, upsert
 from perdure_history.core.following import after_completion, after_failure, continued_as_new
 from perdure_history.core.state import ActivityStatus, RunState
 from perdure_schemas import records
@@ -58,6 +58,8 @@ class _Pending(msgspec.Struct):
     context: Context
     new_children: int = 0
     new_external_requests: int = 0
+    memo: dict[str, records.Payload] | None = None
+    search_attributes: dict[str, records.Payload] | None = None
     #: Updates that are accepted in these commands, and whether they are completed, too.
     updates: dict[str, bool] = {}
 
@@ -149,15 +151,27 @@ def _check_cancel_timer(command: CancelTimer, pending: _Pending) -> Fault | None
 
 
 def _check_marker(command: RecordMarker, pending: _Pending) -> Fault | None:
-    if not command.marker_name:
-        return Fault("BAD_RECORD_MARKER_ATTRIBUTES", "the marker name is empty")
+    chars_max = pending.context.policy.name_chars_max
+    if not command.marker_name or len(command.marker_name) > chars_max:
+        return Fault("BAD_RECORD_MARKER_ATTRIBUTES", f"the marker name must have 1 to {chars_max} characters")
     return _too_large(
         "BAD_RECORD_MARKER_ATTRIBUTES", [p for values in command.details.values() for p in values], pending
     )
 
 
 def _check_complete(command: CompleteWorkflowExecution, pending: _Pending) -> Fault | None:
-    return _too_large("BAD_COMPLETE_WORKFLOW_EXECUTION_ATTRIBUTES", command.result, pending)
+    run, context = pending.run, pending.context
+    cause = "BAD_COMPLETE_WORKFLOW_EXECUTION_ATTRIBUTES"
+    if run.cron_schedule and command.result:
+        # Both stand in the first event of the next run.
+        size_bytes = sum(len(p.data) for p in (*context.started_of(run.run_id).input, *command.result))
+        if size_bytes > context.policy.carried_bytes_max:
+            return Fault(
+                cause,
+                f"the result and the input of this run, which the next one of the cron schedule gets, have {size_bytes}"
+                f" bytes together; {context.policy.carried_bytes_max} are allowed",
+            )
+    return _too_large(cause, command.result, pending)
 
 
 def _check_fail(command: FailWorkflowExecution, pending: _Pending) -> Fault | None:
@@ -170,7 +184,7 @@ def _check_cancel(command: CancelWorkflowExecution, pending: _Pending) -> Fault 
 
 def _check_continue(command: ContinueAsNewWorkflowExecution, pending: _Pending) -> Fault | None:
     policy = pending.context.policy
-    message = payloads_too_large(policy, command.input)
+    message = payloads_too_large(policy, [*command.input, *command.header.values()])
     for what, name in (("workflow type", command.workflow_type), ("task queue", command.task_queue)):
         if not name or len(name) > policy.name_chars_max:
             message = f"the {what} must have 1 to {policy.name_chars_max} characters"
@@ -183,23 +197,31 @@ def _check_continue(command: ContinueAsNewWorkflowExecution, pending: _Pending) 
             message = f"the {what} is {duration_ms} ms; it cannot be negative"
     message = (
         message
-        or properties_fault("memo", command.memo, policy)
-        or properties_fault("search attributes", command.search_attributes, policy)
+        or memo_fault(command.memo, policy)
+        or search_attributes_fault(command.search_attributes, policy)
         or (retry_policy_fault(command.retry_policy) if command.retry_policy is not None else "")
     )
     return Fault("BAD_CONTINUE_AS_NEW_ATTRIBUTES", message) if message else None
 
 
 def _check_search_attributes(command: UpsertWorkflowSearchAttributes, pending: _Pending) -> Fault | None:
-    merged = {**pending.run.search_attributes, **command.search_attributes}
-    message = properties_fault("search attributes", merged, pending.context.policy)
+    before = pending.run.search_attributes if pending.search_attributes is None else pending.search_attributes
+    pending.search_attributes = _merged(before, command.search_attributes, command.removed)
+    message = search_attributes_fault(pending.search_attributes, pending.context.policy)
     return Fault("BAD_SEARCH_ATTRIBUTES", message) if message else None
 
 
 def _check_properties(command: ModifyWorkflowProperties, pending: _Pending) -> Fault | None:
-    merged = {**pending.run.memo, **command.upserted_memo}
-    message = properties_fault("memo", merged, pending.context.policy)
+    before = pending.run.memo if pending.memo is None else pending.memo
+    pending.memo = _merged(before, command.upserted_memo, command.removed_memo)
+    message = memo_fault(pending.memo, pending.context.policy)
     return Fault("BAD_MODIFY_WORKFLOW_PROPERTIES_ATTRIBUTES", message) if message else None
+
+
+def _merged(
+    values: dict[str, records.Payload], set_values: dict[str, records.Payload], removed: list[str]
+) -> dict[str, records.Payload]:
+    return {name: value for name, value in {**values, **set_values}.items() if name not in removed}
 
 
 def _check_child(command: StartChildWorkflowExecution, pending: _Pending) -> Fault | None:
