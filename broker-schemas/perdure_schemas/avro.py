@@ -36,6 +36,8 @@ TOP_LEVEL: tuple[type[Record], ...] = (
     records.Dispatch,
     records.Reply,
     records.ExecutionSummary,
+    records.DeploymentRouting,
+    records.DeploymentVersionSeen,
     records.DeadLetter,
 )
 

@@ -11,6 +11,8 @@ import hashlib
 import zlib
 from typing import NamedTuple
 
+from perdure_schemas.limits import NAME_CHARS_MAX
+
 MARK_PREFIX = "~mark/"
 
 
@@ -127,6 +129,40 @@ def child_run_id(parent_run_id: str, initiated_event_id: int) -> str:
 def workflow_message_id(run_id: str, event_id: int, what: str) -> str:
     """The command id of what a run sends to another workflow because of one of its events."""
     return f"{run_id}/{event_id}/{what}"
+
+
+def version_name(deployment_name: str, build_id: str) -> str:
+    """A worker version in one string; empty for no version. Deployment names hold no dot, build ids may."""
+    return f"{deployment_name}.{build_id}" if deployment_name else ""
+
+
+def version_fault(deployment_name: str, build_id: str) -> str:
+    """What is wrong with the name of a worker version; empty if nothing is."""
+    if not deployment_name:
+        return ""
+    for what, name, forbidden in (("deployment name", deployment_name, "./"), ("build id", build_id, "/")):
+        if not name or len(name) > NAME_CHARS_MAX:
+            return f"the {what} of a worker version must have 1 to {NAME_CHARS_MAX} characters, not {len(name)}"
+        if any(c in forbidden or not c.isprintable() for c in name):
+            return f"the {what} {name[:80]!r} holds one of {forbidden!r} or what cannot be printed; leave it out"
+    return ""
+
+
+def routing_key(deployment_name: str) -> bytes:
+    """The key of a deployment's routing."""
+    return f"routing/{deployment_name}".encode()
+
+
+def version_seen_key(version: str, task_queue: str) -> bytes:
+    """The key of a version on a task queue; ``version`` as :func:`version_name` has it."""
+    return f"version/{version}/{task_queue}".encode()
+
+
+def parse_version_seen_key(key: bytes) -> tuple[str, str] | None:
+    """The version and the task queue in a key made by :func:`version_seen_key`; ``None`` if it is none."""
+    kind, _, rest = key.decode().partition("/")
+    version, slash, task_queue = rest.partition("/")
+    return (version, task_queue) if kind == "version" and slash else None
 
 
 def _derived_run_id(source: str) -> str:

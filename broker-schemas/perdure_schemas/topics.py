@@ -135,6 +135,15 @@ EXECUTIONS = TopicSpec(
     consumers=("read side", "anyone"),
     answers_clients=True,
 )
+DEPLOYMENTS = TopicSpec(
+    name="deployments",
+    partitioned_by="task queue; a deployment's routing stands in every partition",
+    key="routing/<deployment>, version/<deployment>.<build id>/<task queue>",
+    cleanup=Cleanup.COMPACT,
+    records=("DeploymentRouting", "DeploymentVersionSeen", "OwnerMark"),
+    producers=("matching", "operator"),
+    consumers=("matching", "operator"),
+)
 DEAD_LETTERS = TopicSpec(
     name="dead-letters",
     partitioned_by="partition of the original record",
@@ -157,7 +166,7 @@ WORK = TopicSpec(
 )
 
 #: The topics that exist once per namespace, in the order in which they are created.
-TOPICS: tuple[TopicSpec, ...] = (COMMANDS, HISTORY, TASKS, TIMERS, WORKERS, REPLIES, EXECUTIONS, DEAD_LETTERS)
+TOPICS: tuple[TopicSpec, ...] = (COMMANDS, HISTORY, TASKS, TIMERS, WORKERS, REPLIES, EXECUTIONS, DEPLOYMENTS, DEAD_LETTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,10 @@ class TopicNames:
     @property
     def executions(self) -> str:
         return self.of(EXECUTIONS)
+
+    @property
+    def deployments(self) -> str:
+        return self.of(DEPLOYMENTS)
 
     @property
     def dead_letters(self) -> str:

@@ -19,6 +19,7 @@ from perdure_history.core import effects as e
 from perdure_history.core.answers import closed_answer, summary
 from perdure_history.core.composition import answer_to_workflow
 from perdure_history.core.state import ActivityState, ActivityStatus, WorkflowTaskStatus
+from perdure_history.core.versioning import pinned_version
 from perdure_history.runs import Run, Runs
 from perdure_history.update_reactions import UpdateReactions
 from perdure_history.waiting import Waiting
@@ -171,6 +172,8 @@ class Reactions:
             fairness_weight=state.priority.fairness_weight,
             lease_ms_max=state.task_timeout_ms,
             held=state.paused,
+            version=pinned_version(state),
+            prefers_ramping=state.prefers_ramping,
             body=codec.encode(body),
         )
         out.append(self.task(record, now_ms))
@@ -210,6 +213,7 @@ class Reactions:
             left_open=activity.left_open,
             held=state.paused or activity.paused,
             paused=activity.paused,
+            version=pinned_version(state),
             body=codec.encode(body),
         )
         out.append(self.task(record, now_ms))
@@ -244,6 +248,7 @@ class Reactions:
             fairness_key=state.priority.fairness_key,
             fairness_weight=state.priority.fairness_weight,
             expires_at_ms=query.expires_at_ms,
+            version=pinned_version(state),
             body=codec.encode(body),
         )
         out.append(self.task(record, now_ms))

@@ -14,6 +14,7 @@ from perdure_history.config import HistoryConfig
 from perdure_history.core import effects as e
 from perdure_history.core.commands.update import closed_failure
 from perdure_history.core.state import RunState
+from perdure_history.core.versioning import pinned_version
 from perdure_history.held_updates import HeldUpdate, HeldUpdates
 from perdure_history.runs import Run, Runs
 from perdure_runtime.log import NewRecord
@@ -144,6 +145,7 @@ class UpdateReactions:
             sticky_worker_id=state.sticky_worker_id,
             sticky_until_ms=now_ms + self._config.sticky_ms if state.sticky_worker_id else 0,
             lease_ms_max=state.task_timeout_ms,
+            version=pinned_version(state),
             expires_at_ms=max(update.expires_at_ms for update in updates),
             body=codec.encode(body),
         )

@@ -169,4 +169,6 @@ def _heartbeat_of(worker: WorkerState, now_ms: int) -> WorkerHeartbeat:
         activity_slots=worker.slots[1],
         time_ms=now_ms,
         draining=worker.draining,
+        deployment_name=worker.deployment_name,
+        build_id=worker.build_id,
     )

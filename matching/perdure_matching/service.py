@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from perdure_matching.checkpoint import Bodies, Positions, load_state, save_state
 from perdure_matching.core.deadlines import advance
-from perdure_matching.core.model import Assign, MatchingConfig, Output, Phase, Report, WorkerState
+from perdure_matching.core.model import Assign, MatchingConfig, Output, Phase, Register, Report, WorkerState
 from perdure_matching.core.placing import detach, fill
+from perdure_matching.core.routing import forget_version, note_version, routing_known, take_routing
 from perdure_matching.core.tasks import remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
 from perdure_runtime.handler import Outbox, PartitionStore
@@ -23,6 +24,8 @@ from perdure_runtime.outgoing import UndeliverableError
 from perdure_schemas import codec, keys, limits
 from perdure_schemas.records import (
     Command,
+    DeploymentRouting,
+    DeploymentVersionSeen,
     Dispatch,
     DispatchBody,
     OwnerMark,
@@ -49,6 +52,9 @@ def _check_names(value: WorkerHeartbeat | WorkerStopped) -> None:
                 f"the {what} {name[:40]!r} of a worker has {len(name)} characters; 1 to {limits.NAME_CHARS_MAX} are"
                 " allowed"
             )
+    fault = keys.version_fault(value.deployment_name, value.build_id)
+    if fault:
+        raise ValueError(f"worker {value.worker_id}: {fault}")
 
 
 def _wall_clock_ms() -> int:
@@ -75,11 +81,12 @@ class MatchingRole:
         self.clock = clock
         self.owned_topic = names.tasks
         self.restored_topic = names.tasks
-        self.live_topics: Sequence[str] = (names.tasks, names.workers)
+        self.live_topics: Sequence[str] = (names.deployments, names.tasks, names.workers)
 
     def marks(self, partition: int) -> Sequence[TopicPartition]:
-        """None: dispatches carry their epoch, and commands are idempotent."""
-        return ()
+        """Dispatches carry their epoch, and commands are idempotent; but where our mark stands among the deployments,
+        all that was decided on them before is read."""
+        return (TopicPartition(self.names.deployments, partition),)
 
     def open(self, partition: int, store: PartitionStore, committed: int | None) -> MatchingPartition:
         """A handler for a partition that is about to be restored."""
@@ -122,14 +129,19 @@ class MatchingPartition:
         self._positions.mark = max(self._positions.mark, epoch)
         self._positions.tasks = max(self._positions.tasks, epoch + 1)
         self._taken_over_ms = now_ms
+        self.state.routed = False
         begin(self.state, epoch, now_ms)
         self._send(now_ms, outbox)
-        return {self._names.tasks: epoch + 1, self._names.workers: self._positions.workers}
+        return {
+            self._names.deployments: 0,
+            self._names.tasks: epoch + 1,
+            self._names.workers: self._positions.workers,
+        }
 
     # --- live -------------------------------------------------------------------------------------------------------
 
     def handle(self, record: LogRecord, outbox: Outbox) -> None:
-        """Process a record of ``tasks`` or ``workers``.
+        """Process a record of ``tasks``, ``workers`` or ``deployments``.
 
         Raises:
             DecodeError: the bytes are no record of the platform.
@@ -137,6 +149,8 @@ class MatchingPartition:
         """
         if record.topic == self._names.workers:
             self._take_worker(record)
+        elif record.topic == self._names.deployments:
+            self._take_deployment(record)
         else:
             self._take_task(record)
         self._send(self._clock(), outbox)
@@ -235,6 +249,35 @@ class MatchingPartition:
                 age_ms // 1000,
             )
 
+    # --- deployments ------------------------------------------------------------------------------------------------
+
+    def _take_deployment(self, record: LogRecord) -> None:
+        now_ms = self._clock()
+        if keys.is_mark(record.key):
+            mark = codec.decode_as(record.value, OwnerMark)
+            if mark.source == self._own_source and mark.epoch == self.state.epoch:
+                routing_known(self.state, now_ms)
+            return
+        if record.value is None:
+            seen = None if record.key is None else keys.parse_version_seen_key(record.key)
+            if seen is not None:
+                forget_version(self.state, *seen, now_ms)
+            return
+        value = codec.decode(record.value)
+        if isinstance(value, DeploymentRouting):
+            revision = record.offset if value.revision < 0 else value.revision
+            take_routing(self.state, value, revision, now_ms)
+        elif isinstance(value, DeploymentVersionSeen):
+            version = keys.version_name(value.deployment_name, value.build_id)
+            note_version(self.state, version, value.task_queue, now_ms)
+        else:
+            raise ValueError(f"a {type(value).__name__} stands in {record.topic}")
+
+    def _seen(self, seen: DeploymentVersionSeen, now_ms: int) -> NewRecord:
+        version = keys.version_name(seen.deployment_name, seen.build_id)
+        key = keys.version_seen_key(version, seen.task_queue)
+        return NewRecord(self._names.deployments, self._partition, key, codec.encode(seen), now_ms)
+
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _send(self, now_ms: int, outbox: Outbox) -> None:
@@ -256,6 +299,8 @@ class MatchingPartition:
             self._dispatch(output, now_ms, outbox)
         elif isinstance(output, Report):
             outbox.send(self._command(output.command, now_ms))
+        elif isinstance(output, Register):
+            outbox.send(self._seen(output.seen, now_ms))
         else:
             outbox.send(self._message(output.worker, output.dispatch_number, output.body, now_ms))
 

@@ -130,6 +130,13 @@ class HandlerDriver:
                 self.handler.fold(record)
         positions = self.handler.take_over(mark.offset, self._committed, self.now_ms, self.outbox)
         self.positions = {topic: max(offset, 0) for topic, offset in positions.items()}
+        for target in self.role.marks(self.log.partition):
+            if target.topic in self.role.live_topics:
+                # The shell writes it before, and what stands up to it is short: read at once.
+                self.log.mark(target.topic, source, mark.offset, self.now_ms, owner)
+                for record in self.log.read(target.topic, self.positions[target.topic]):
+                    self.positions[target.topic] = record.offset + 1
+                    self.handle(record)
         return mark.offset
 
     def poll(self) -> None:

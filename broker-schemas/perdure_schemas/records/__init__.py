@@ -6,6 +6,7 @@ version wrote. Times are integer milliseconds since the Unix epoch (UTC), durati
 
 from perdure_schemas.records.commands import *  # noqa: F403
 from perdure_schemas.records.common import *  # noqa: F403
+from perdure_schemas.records.deployments import *  # noqa: F403
 from perdure_schemas.records.dispatch import *  # noqa: F403
 from perdure_schemas.records.events import *  # noqa: F403
 from perdure_schemas.records.operator_commands import *  # noqa: F403

@@ -17,6 +17,8 @@ from perdure_schemas.records.common import (
     UpdateRequest,
     UpdateStage,
     Variant,
+    VersioningBehavior,
+    VersioningOverride,
     WorkflowStatus,
 )
 from perdure_schemas.records.operator_commands import (
@@ -115,6 +117,9 @@ class StartWorkflow(Variant, frozen=True, kw_only=True):
     update: UpdateRequest | None = None
     update_wait_stage: UpdateStage = UpdateStage.COMPLETED
     update_expires_at_ms: int = 0
+    versioning_override: VersioningOverride | None = None
+    #: The version its first workflow task is for, if the run that starts it is pinned; else empty.
+    inherited_version: str = ""
 
 
 class SignalWorkflow(Variant, frozen=True, kw_only=True):
@@ -187,6 +192,10 @@ class WorkflowTaskCompleted(Variant, frozen=True, kw_only=True):
     speculative_id: str = ""
     #: Another workflow task follows at once: a local activity still runs.
     force_new_task: bool = False
+    #: The version of the worker (without a deployment name: a build id alone), and what its code says of the run.
+    deployment_name: str = ""
+    build_id: str = ""
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
 
 
 class WorkflowTaskFailed(Variant, frozen=True, kw_only=True):

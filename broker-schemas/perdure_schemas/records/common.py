@@ -26,6 +26,8 @@ __all__ = [
     "UpdateRequest",
     "UpdateStage",
     "Variant",
+    "VersioningBehavior",
+    "VersioningOverride",
     "WorkflowStatus",
     "avro_name",
 ]
@@ -163,6 +165,20 @@ class RetryPolicy(Record, frozen=True, kw_only=True):
     non_retryable_error_types: list[str] = []
 
 
+class VersioningBehavior(StrEnum):
+    """Whether a run stays with the version of workers it began on."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    PINNED = "PINNED"
+    AUTO_UPGRADE = "AUTO_UPGRADE"
+
+
+class VersioningOverride(Record, frozen=True, kw_only=True):
+    """What counts instead of what workers say of a run: pinned to a version, or (if that is empty) to none."""
+
+    pinned_version: str = ""
+
+
 class TaskPriority(Record, frozen=True, kw_only=True):
     """In which order tasks that wait on one queue are handed out: by ``priority`` (1 first), then in turns by key."""
 
@@ -245,6 +261,7 @@ class ChildWorkflowOptions(Record, frozen=True, kw_only=True):
     static_summary: Payload | None = None
     static_details: Payload | None = None
     priority: TaskPriority = TaskPriority()
+    versioning_override: VersioningOverride | None = None
 
 
 class UpdateStage(StrEnum):

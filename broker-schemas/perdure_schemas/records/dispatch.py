@@ -115,6 +115,10 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     held: bool = False
     #: The activity was paused: matching tells the worker that holds it.
     paused: bool = False
+    #: Only for workers of this version ("<deployment name>.<build id>"); empty: matching chooses by the routing.
+    version: str = ""
+    #: Without a version: the ramping one, if there is one.
+    prefers_ramping: bool = False
 
 
 class TimerRecord(Record, frozen=True, kw_only=True):
@@ -161,6 +165,9 @@ class WorkerHeartbeat(Record, frozen=True, kw_only=True):
     queue_activities_per_second: float = 0.0
     #: How many activities it takes itself in a second; 0: no limit.
     activities_per_second: float = 0.0
+    #: The version its code is of; empty: it takes tasks without one.
+    deployment_name: str = ""
+    build_id: str = ""
 
 
 class WorkerStopped(Record, frozen=True, kw_only=True):
@@ -172,6 +179,8 @@ class WorkerStopped(Record, frozen=True, kw_only=True):
     #: The last dispatch it looked at, as in :class:`WorkerHeartbeat`: later ones were never begun.
     last_dispatch_number: int = 0
     last_dispatch_epoch: int = -1
+    deployment_name: str = ""
+    build_id: str = ""
 
 
 class RunTask(Variant, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from perdure_schemas.records.common import (
     Record,
     RetryState,
     Variant,
+    VersioningBehavior,
 )
 from perdure_schemas.records.composition_events import (
     ChildWorkflowExecutionCanceled,
@@ -126,6 +127,10 @@ class WorkflowTaskCompletedEvent(Variant, frozen=True, kw_only=True):
     identity: str = ""
     sticky_worker_id: str = ""
     sdk_flags: list[int] = []
+    #: As in :class:`WorkflowTaskCompleted`.
+    deployment_name: str = ""
+    build_id: str = ""
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
 
 
 class WorkflowTaskFailedEvent(Variant, frozen=True, kw_only=True):

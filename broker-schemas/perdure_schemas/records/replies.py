@@ -10,6 +10,7 @@ from perdure_schemas.records.common import (
     Record,
     UpdateStage,
     Variant,
+    VersioningBehavior,
     WorkflowStatus,
 )
 
@@ -72,6 +73,9 @@ class ExecutionSummary(Record, frozen=True, kw_only=True):
     parent: ParentExecution | None = None
     #: An operator holds it; its status is RUNNING nevertheless.
     paused: bool = False
+    #: The version of workers it is pinned to, or else was last run by; and how it moves between versions.
+    deployment_version: str = ""
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
 
 
 class PendingActivity(Record, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from perdure_schemas.records.common import (
     TaskPriority,
     UpdateRequest,
     Variant,
+    VersioningOverride,
 )
 
 __all__ = [
@@ -69,6 +70,11 @@ class WorkflowExecutionStarted(Variant, frozen=True, kw_only=True):
     parent: ParentExecution | None = None
     #: Set if the run began as a reset: the run id that its history was first written under.
     original_run_id: str = ""
+    versioning_override: VersioningOverride | None = None
+    #: The version its first workflow task is for, taken over from a pinned run; else empty.
+    inherited_version: str = ""
+    #: Its first workflow task goes to the ramping version, if there is one.
+    prefers_ramping: bool = False
 
 
 class WorkflowExecutionCompleted(Variant, frozen=True, kw_only=True):

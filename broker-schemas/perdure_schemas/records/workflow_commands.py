@@ -103,6 +103,8 @@ class ContinueAsNewWorkflowExecution(Variant, frozen=True, kw_only=True):
     search_attributes: dict[str, Payload] = {}
     #: The new run's first workflow task waits this long.
     backoff_start_interval_ms: int = 0
+    #: Where its first workflow task goes although the closing run is pinned: "AUTO_UPGRADE" or "USE_RAMPING_VERSION".
+    initial_versioning_behavior: str = ""
 
 
 class UpsertWorkflowSearchAttributes(Variant, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure_history.core.state import ActivityState, ActivityStatus, ChildState, RunState
+from perdure_history.core.versioning import deployment_version, effective_behavior
 from perdure_schemas import records
 from perdure_schemas.records import (
     Described,
@@ -100,6 +101,8 @@ def summary(state: RunState, version: int) -> ExecutionSummary:
         new_run_id=state.new_run_id,
         parent=state.parent,
         paused=state.paused,
+        deployment_version=deployment_version(state),
+        versioning_behavior=effective_behavior(state),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure_history.core.effects import Effect, SendCommand
 from perdure_history.core.state import RunState
+from perdure_history.core.versioning import child_versioning
 from perdure_schemas import records
 from perdure_schemas.keys import child_run_id, workflow_message_id
 from perdure_schemas.records import (
@@ -63,6 +64,7 @@ def start_child(
         root_workflow_id=state.workflow_id if above is None else above.root_workflow_id,
         root_run_id=state.run_id if above is None else above.root_run_id,
     )
+    override, inherited = child_versioning(state, options.task_queue, options.versioning_override)
     body = StartWorkflow(
         run_id=child_run_id(state.run_id, event.event_id),
         workflow_type=options.workflow_type,
@@ -81,6 +83,8 @@ def start_child(
         static_details=options.static_details,
         priority=options.priority,
         parent=parent,
+        versioning_override=override,
+        inherited_version=inherited,
     )
     effects.append(_request(state, event.event_id, options.workflow_id, "", "start", body))
 

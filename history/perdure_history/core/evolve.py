@@ -39,6 +39,7 @@ from perdure_history.core.state import (
     WorkflowTaskStatus,
 )
 from perdure_schemas import records
+from perdure_schemas.keys import version_name
 from perdure_schemas.records import ActivityOptions, Event, WorkflowStatus
 
 __all__ = ["UNNUMBERED", "HistoryGapError", "evolve", "finish_record"]
@@ -130,6 +131,9 @@ def _started(state: RunState, event: Event, attributes: records.WorkflowExecutio
     state.static_summary = attributes.static_summary
     state.static_details = attributes.static_details
     state.priority = attributes.priority
+    state.versioning_override = attributes.versioning_override
+    state.inherited_version = attributes.inherited_version
+    state.prefers_ramping = attributes.prefers_ramping
     state.waking_event_id = event.event_id
     state.first_epoch = epoch
 
@@ -243,6 +247,10 @@ def _task_completed(state: RunState, _event: Event, attributes: records.Workflow
     state.workflow_task = None
     state.seen_event_id = attributes.last_event_id
     state.sticky_worker_id = attributes.sticky_worker_id
+    state.deployment_version = version_name(attributes.deployment_name, attributes.build_id)
+    state.versioning_behavior = attributes.versioning_behavior
+    state.inherited_version = ""
+    state.prefers_ramping = False
 
 
 def _task_failed(state: RunState, event: Event, attributes: records.WorkflowTaskFailedEvent, epoch: int) -> None:

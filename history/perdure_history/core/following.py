@@ -15,6 +15,7 @@ from perdure_history.core.effects import StartNextRun
 from perdure_history.core.failures import bounded
 from perdure_history.core.retry import is_retryable, retry_interval_ms
 from perdure_history.core.state import RunState
+from perdure_history.core.versioning import continued_versioning, retried_version
 from perdure_schemas.keys import next_run_id
 from perdure_schemas.records import (
     ContinueAsNewWorkflowExecution,
@@ -35,6 +36,7 @@ CRON = "CRON"
 def continued_as_new(run: RunState, command: ContinueAsNewWorkflowExecution, context: Context) -> StartNextRun:
     """The run that the workflow code asks for. Its attempts are counted from one again."""
     before = context.started_of(run.run_id)
+    override, inherited, prefers_ramping = continued_versioning(run, command)
     started = _following(
         run,
         before,
@@ -50,6 +52,9 @@ def continued_as_new(run: RunState, command: ContinueAsNewWorkflowExecution, con
         search_attributes=command.search_attributes if command.replaces_search_attributes else run.search_attributes,
         first_task_backoff_ms=command.backoff_start_interval_ms,
         last_failure=None,
+        versioning_override=override,
+        inherited_version=inherited,
+        prefers_ramping=prefers_ramping,
     )
     return _next_run(run, started)
 
@@ -79,11 +84,13 @@ def after_failure(run: RunState, failure: Failure, context: Context) -> tuple[Re
         initiator, attempt = CRON, 1
     if not due_ms:
         return retry_state, None
+    before = context.started_of(run.run_id)
     started = _following(
         run,
-        context.started_of(run.run_id),
+        before,
         initiator,
         attempt=attempt,
+        inherited_version=retried_version(run, before.inherited_version) if initiator == RETRY else "",
         first_task_backoff_ms=due_ms - context.now_ms,
         last_failure=bounded(failure),
     )
@@ -128,6 +135,8 @@ def _following(
         "initiator": initiator,
         "execution_deadline_ms": run.execution_deadline_ms,
         "await_result": None,
+        "inherited_version": "",
+        "prefers_ramping": False,
     }
     return msgspec.structs.replace(before, **{**taken_over, **changes})
 

@@ -35,7 +35,7 @@ from perdure_history.core.state import (
     WorkflowTaskStatus,
 )
 from perdure_schemas import records
-from perdure_schemas.keys import activity_task_id, workflow_task_id
+from perdure_schemas.keys import activity_task_id, version_name, workflow_task_id
 from perdure_schemas.records import ErrorCode, Event
 
 __all__ = ["react", "react_to_wake_up"]
@@ -89,6 +89,11 @@ def _task_completed(
 ) -> None:
     if state.workflow_task is not None:
         _drop_workflow_task(state, state.workflow_task, effects)
+    if (
+        attributes.versioning_behavior is not state.versioning_behavior
+        or version_name(attributes.deployment_name, attributes.build_id) != state.deployment_version
+    ):
+        effects.append(Summarize())
     effects.append(ReleaseQueries(attributes.last_event_id))
 
 

@@ -20,6 +20,8 @@ from perdure_schemas.records import (
     ReplyTo,
     RetryPolicy,
     TaskPriority,
+    VersioningBehavior,
+    VersioningOverride,
     WorkflowStatus,
 )
 
@@ -294,6 +296,13 @@ class RunState(msgspec.Struct, kw_only=True, array_like=True):
     paused: bool = False
     pause_reason: str = ""
     pause_command_id: str = ""
+    #: Of the newest completed workflow task: the version of its worker, and what that said of the run.
+    deployment_version: str = ""
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
+    versioning_override: VersioningOverride | None = None
+    #: Until its first workflow task is completed: the version that is for, and whether the ramping one is.
+    inherited_version: str = ""
+    prefers_ramping: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -40,5 +40,5 @@ def work_left(state: MatchingState) -> WorkLeft:
 
 
 def _has_worker(state: MatchingState, task: TaskState) -> bool:
-    queue = state.queues.get(task.task_queue)
+    queue = state.queues.get(state.lane_of(task))
     return queue is not None and any(worker.slots[task.slot_kind] > 0 for worker in queue.workers.values())

@@ -15,19 +15,22 @@ import msgspec
 from perdure_matching.core.fair_queue import FairQueue
 from perdure_matching.core.rates import RateLimit
 from perdure_schemas import limits
-from perdure_schemas.records import CancelActivity, Command, ProbeWorker
+from perdure_schemas.records import CancelActivity, Command, DeploymentVersionSeen, ProbeWorker
 
 __all__ = [
     "Assign",
     "MatchingConfig",
     "Output",
     "Phase",
+    "Register",
     "Report",
+    "Route",
     "SlotKind",
     "TaskQueue",
     "TaskState",
     "Tell",
     "WorkerState",
+    "lane_key",
 ]
 
 
@@ -129,6 +132,11 @@ class TaskState(msgspec.Struct, array_like=True, gc=False):
     held: bool = False
     #: The activity is paused, and its worker is to know.
     paused: bool = False
+    #: The only version that may have it; empty: the routing chooses.
+    version: str = ""
+    prefers_ramping: bool = False
+    #: The :attr:`TaskQueue.key` of where it waits or is leased.
+    lane: str = ""
 
     @property
     def slot_kind(self) -> int:
@@ -140,7 +148,9 @@ class WorkerState:
     """One worker of one task queue."""
 
     __slots__ = (
+        "build_id",
         "confirmed",
+        "deployment_name",
         "dispatch_number",
         "draining",
         "gone",
@@ -167,6 +177,8 @@ class WorkerState:
         self.worker_id = worker_id
         self.queue = queue
         self.identity = ""
+        self.deployment_name = ""
+        self.build_id = ""
         self.inbox_partition = 0
         self.slots = [0, 0]
         self.leases: tuple[dict[str, TaskState], dict[str, TaskState]] = ({}, {})
@@ -206,17 +218,19 @@ class WorkerState:
 
 
 class TaskQueue:
-    """One task queue: its workers, and what waits for them.
+    """One task queue, or one version of it: its workers, and what waits for them.
 
     Invariant: a worker is in ``ready[kind]`` exactly if it is confirmed, not draining, has a free slot of that kind,
         is not throttled, and neither its sticky queue nor the backlog has a task for it; so ``ready[kind]`` and
         ``backlog[kind]`` are never both filled.
     """
 
-    __slots__ = ("backlog", "name", "rate", "ready", "throttled", "workers")
+    __slots__ = ("backlog", "key", "name", "rate", "ready", "throttled", "workers")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: str) -> None:
         self.name = name
+        #: Its key among all: see :func:`lane_key`.
+        self.key = key
         self.workers: dict[str, WorkerState] = {}
         self.ready: tuple[OrderedDict[str, WorkerState], OrderedDict[str, WorkerState]] = (OrderedDict(), OrderedDict())
         self.backlog = (FairQueue(), FairQueue())
@@ -227,6 +241,26 @@ class TaskQueue:
     def is_idle(self) -> bool:
         """Whether it can be forgotten."""
         return not (self.workers or self.backlog[0] or self.backlog[1])
+
+
+def lane_key(task_queue: str, version: str) -> str:
+    """The key of a version's part of a task queue; the plain name without a version."""
+    return f"{task_queue}\0{version}" if version else task_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where tasks of a task queue go that name no version. Empty: to workers without one.
+
+    Attributes:
+        current: the version of most.
+        ramping: the version of ``percentage`` percent; ``None`` if there is none.
+        percentage: 0 to 100.
+    """
+
+    current: str
+    ramping: str | None
+    percentage: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,4 +288,11 @@ class Report:
     command: Command
 
 
-Output = Assign | Tell | Report
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Make it known that a version serves a task queue."""
+
+    seen: DeploymentVersionSeen
+
+
+Output = Assign | Tell | Report | Register

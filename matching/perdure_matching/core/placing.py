@@ -45,7 +45,13 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
     if task.cancel_requested or task.expiry_reported or task.left_open or task.held:
         park(state, task)
         return
-    queue = state.queue(task.task_queue)
+    if not state.routed:
+        task.phase = Phase.UNDECIDED
+        state.undecided[task.task_id] = task
+        return
+    version = state.version_of(task) if task.version or state.routes else ""
+    queue = state.queue(task.task_queue, version)
+    task.lane = queue.key
     kind = task.slot_kind
     if kind == SlotKind.WORKFLOW and task.sticky_worker_id and now_ms < task.sticky_until_ms:
         own = queue.workers.get(task.sticky_worker_id)
@@ -117,6 +123,7 @@ def assign(state: MatchingState, worker: WorkerState, task: TaskState, now_ms: i
 def lease(state: MatchingState, worker: WorkerState, task: TaskState, leased_ms: int) -> None:
     """Note that a worker has a task that is in no structure. Readiness is the caller's business."""
     task.phase = Phase.LEASED
+    task.lane = worker.queue.key
     task.worker_id = worker.worker_id
     task.leased_ms = leased_ms
     task.lease_count += 1
@@ -169,7 +176,7 @@ def detach(state: MatchingState, task: TaskState) -> WorkerState | None:
     if phase is Phase.LEASED:
         return release(state, task)
     if phase is Phase.QUEUED:
-        state.queues[task.task_queue].backlog[task.slot_kind].discard(task.task_id)
+        state.queues[task.lane].backlog[task.slot_kind].discard(task.task_id)
     elif phase is Phase.STICKY:
         worker = state.worker_of(task)
         if worker is not None:

@@ -7,8 +7,20 @@ what an earlier owner left or a worker's own reduction of slots; what changed si
 
 from __future__ import annotations
 
-from perdure_matching.core.model import MatchingConfig, Output, Phase, SlotKind, TaskQueue, TaskState, WorkerState
+from perdure_matching.core.model import (
+    MatchingConfig,
+    Output,
+    Phase,
+    Route,
+    SlotKind,
+    TaskQueue,
+    TaskState,
+    WorkerState,
+    lane_key,
+)
+from perdure_matching.core.ramping import ramps
 from perdure_matching.core.wakeups import Wakeup, WakeupKind, Wakeups
+from perdure_schemas.records import DeploymentRouting
 
 __all__ = ["MatchingState"]
 
@@ -25,10 +37,14 @@ class MatchingState:
         "outputs",
         "queues",
         "removed",
+        "routed",
+        "routes",
+        "routings",
         "tasks",
         "unconfirmed",
         "undecided",
         "unstored",
+        "versions",
         "wakeups",
         "window_until_ms",
         "workers_changed",
@@ -38,6 +54,12 @@ class MatchingState:
         self.config = config
         self.tasks: dict[str, TaskState] = {}
         self.queues: dict[str, TaskQueue] = {}
+        #: Deployments by name, with their revisions; the versions that serve each task queue; what follows from both.
+        self.routings: dict[str, tuple[int, DeploymentRouting]] = {}
+        self.versions: dict[str, set[str]] = {}
+        self.routes: dict[str, Route] = {}
+        #: Whether those are complete; until then no task is placed.
+        self.routed = True
         self.wakeups = Wakeups(self._due_of)
         self.outputs: list[Output] = []
         #: Our epoch; -1 while we only fold.
@@ -56,16 +78,35 @@ class MatchingState:
         self.removed: list[TaskState] = []
         self.workers_changed: dict[tuple[str, str], WorkerState] = {}
 
-    def queue(self, name: str) -> TaskQueue:
-        """The task queue of a name, made if there is none."""
-        queue = self.queues.get(name)
+    def queue(self, name: str, version: str = "") -> TaskQueue:
+        """The part of a task queue that belongs to a version, made if there is none."""
+        key = lane_key(name, version) if version else name
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[name] = TaskQueue(name)
+            queue = self.queues[key] = TaskQueue(name, key)
         return queue
+
+    def version_of(self, task: TaskState) -> str:
+        """The version whose workers may have a task now; empty: those without one."""
+        if task.version and (
+            task.kind != "activity" or task.version in self.versions.get(task.task_queue, ())
+        ):
+            return task.version
+        route = self.routes.get(task.task_queue)
+        if route is None:
+            return ""
+        ramping = route.ramping
+        if ramping is not None and (task.prefers_ramping or ramps(task.workflow_id, route.percentage)):
+            return ramping
+        return route.current
+
+    def lane_of(self, task: TaskState) -> str:
+        """The key of the queue where a task belongs now."""
+        return lane_key(task.task_queue, self.version_of(task))
 
     def worker_of(self, task: TaskState) -> WorkerState | None:
         """The worker a task is leased to or waits for."""
-        queue = self.queues.get(task.task_queue)
+        queue = self.queues.get(task.lane)
         return None if queue is None else queue.workers.get(task.worker_id)
 
     def touch(self, task: TaskState) -> None:
@@ -81,7 +122,7 @@ class MatchingState:
     def check(self) -> None:
         """Assert the invariants; for tests, it walks over everything."""
         for task_id, task in self.tasks.items():
-            queue = self.queues.get(task.task_queue)
+            queue = self.queues.get(task.lane)
             worker = self.worker_of(task)
             leased = worker is not None and task_id in worker.leases[task.slot_kind]
             assert (task.phase is Phase.LEASED) == leased, f"{task_id} is {task.phase.name}, leased: {leased}"

@@ -55,6 +55,8 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
         left_open=record.left_open,
         held=record.held,
         paused=record.paused,
+        version=record.version,
+        prefers_ramping=record.prefers_ramping,
     )
     state.tasks[task.task_id] = task
     state.unstored[task.task_id] = task
@@ -70,6 +72,7 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
 def load(state: MatchingState, task: TaskState) -> None:
     """Take in a task from the store, before any record is folded."""
     state.tasks[task.task_id] = task
+    task.lane = task.lane or task.task_queue
     if task.phase is Phase.LEASED:
         worker = state.worker_of(task)
         if worker is not None:
@@ -109,9 +112,9 @@ def remove(state: MatchingState, task_id: str, now_ms: int, *, interrupted: bool
             tell(state, worker, CancelActivity(task_id=task_id, gone=True))
         fill(state, worker, task.slot_kind, now_ms)
     elif worker is None:
-        queue = state.queues.get(task.task_queue)
+        queue = state.queues.get(task.lane)
         if queue is not None and queue.is_idle():
-            del state.queues[task.task_queue]
+            del state.queues[task.lane]
     return task
 
 

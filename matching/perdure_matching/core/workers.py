@@ -8,11 +8,13 @@ lapse; newer ones cannot be held by anybody and do not wait. Called by the servi
 
 from __future__ import annotations
 
-from perdure_matching.core.model import Phase, SlotKind, TaskState, WorkerState
+from perdure_matching.core.model import Phase, SlotKind, TaskQueue, TaskState, WorkerState, lane_key
 from perdure_matching.core.placing import detach, fill, lease, place, report, set_ready, tell, unthrottle, watch_lease
+from perdure_matching.core.routing import register
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
 from perdure_schemas import keys, limits
+from perdure_schemas.keys import version_name
 from perdure_schemas.records import (
     ActivityLeaseLost,
     CancelActivity,
@@ -60,7 +62,7 @@ def heard(state: MatchingState, heartbeat: WorkerHeartbeat, age_ms: int, now_ms:
     Parameters:
         age_ms: how old its record is; an old one does not show that the worker lives now.
     """
-    queue = state.queue(heartbeat.task_queue)
+    queue = _lane(state, heartbeat)
     worker = queue.workers.get(heartbeat.worker_id)
     if worker is None:
         worker = _new_worker(state, heartbeat, now_ms)
@@ -68,6 +70,8 @@ def heard(state: MatchingState, heartbeat: WorkerHeartbeat, age_ms: int, now_ms:
     worker.last_seen_ms = now_ms
     if _describe(worker, heartbeat):
         state.workers_changed[queue.name, worker.worker_id] = worker
+    if heartbeat.deployment_name:
+        register(state, heartbeat.deployment_name, heartbeat.build_id, heartbeat.task_queue, now_ms)
     _take_rates(state, worker, heartbeat, now_ms)
     answered = heartbeat.last_dispatch_epoch == state.epoch
     worker.reported_number = heartbeat.last_dispatch_number if answered else 0
@@ -89,7 +93,8 @@ def heard(state: MatchingState, heartbeat: WorkerHeartbeat, age_ms: int, now_ms:
 
 def stopped(state: MatchingState, message: WorkerStopped, now_ms: int) -> None:
     """A worker left: what it held goes to others at once."""
-    queue = state.queues.get(message.task_queue)
+    version = version_name(message.deployment_name, message.build_id)
+    queue = state.queues.get(lane_key(message.task_queue, version))
     worker = None if queue is None else queue.workers.get(message.worker_id)
     if worker is not None:
         read_to = message.last_dispatch_number if message.last_dispatch_epoch == state.epoch else None
@@ -123,11 +128,17 @@ def close_window(state: MatchingState, now_ms: int) -> None:
 
 
 def _new_worker(state: MatchingState, heartbeat: WorkerHeartbeat, now_ms: int) -> WorkerState:
-    queue = state.queue(heartbeat.task_queue)
+    queue = _lane(state, heartbeat)
     worker = WorkerState(heartbeat.worker_id, queue, now_ms)
+    worker.deployment_name, worker.build_id = heartbeat.deployment_name, heartbeat.build_id
     queue.workers[worker.worker_id] = worker
     state.unconfirmed += 1
     return worker
+
+
+def _lane(state: MatchingState, heartbeat: WorkerHeartbeat) -> TaskQueue:
+    version = version_name(heartbeat.deployment_name, heartbeat.build_id)
+    return state.queue(heartbeat.task_queue, version)
 
 
 def _describe(worker: WorkerState, heartbeat: WorkerHeartbeat) -> bool:
@@ -237,7 +248,7 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
     if state.grace and state.unconfirmed == 0 and any(other.workers for other in state.queues.values()):
         _end_grace(state, now_ms)
     if queue.is_idle():
-        state.queues.pop(queue.name, None)
+        state.queues.pop(queue.key, None)
 
 
 def _share_sticky(state: MatchingState, worker: WorkerState, now_ms: int) -> None:
@@ -262,6 +273,8 @@ def _report_lost(state: MatchingState, task: TaskState) -> None:
 def _end_grace(state: MatchingState, now_ms: int) -> None:
     """All who could hold an old task have spoken, or had their time: dispatch what nobody holds, oldest first."""
     state.grace = False
+    if not state.routed:
+        return  # they are placed when the routing is known
     waiting = sorted(state.undecided.values(), key=lambda task: task.sequence)
     state.undecided.clear()
     for task in waiting:

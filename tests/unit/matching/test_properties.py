@@ -155,4 +155,4 @@ TestMatching = MatchingMachine.TestCase
 def test_topics_of_the_scenario_are_those_of_the_namespace() -> None:
     matching = Matching()
     matching.task("r1/w3.1")
-    assert set(matching.log.topics) == {NAMES.tasks}
+    assert set(matching.log.topics) == {NAMES.tasks, NAMES.deployments}

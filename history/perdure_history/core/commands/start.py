@@ -12,6 +12,7 @@ from perdure_history.core.commands.signal import take_signal
 from perdure_history.core.commands.update import request_fault, take_update
 from perdure_history.core.effects import Answer, AnswerResult, KeepWaiter
 from perdure_history.core.state import RunState
+from perdure_history.core.versioning import override_fault
 from perdure_schemas import records
 from perdure_schemas.records import (
     Command,
@@ -120,6 +121,7 @@ def _invalid(command: Command, body: StartWorkflow, context: Context) -> str:
         or memo_fault(body.memo, policy)
         or search_attributes_fault(body.search_attributes, policy)
         or static_text_fault(body.static_summary, body.static_details, policy)
+        or override_fault(body.versioning_override)
         or (retry_policy_fault(body.retry_policy) if body.retry_policy is not None else "")
         or _delay_fault(body, context)
     )
@@ -170,6 +172,8 @@ def new_run_steps(run: RunState, command: Command, body: StartWorkflow, context:
         static_summary=body.static_summary,
         static_details=body.static_details,
         priority=body.priority,
+        versioning_override=body.versioning_override,
+        inherited_version=body.inherited_version,
     )
     if body.signal is not None:
         yield take_signal(command, body.signal)

@@ -77,6 +77,9 @@ def _take(run: RunState, command: Command, body: WorkflowTaskCompleted, context:
         identity=command.identity,
         sticky_worker_id=body.sticky_worker_id,
         sdk_flags=body.sdk_flags,
+        deployment_name=body.deployment_name,
+        build_id=body.build_id,
+        versioning_behavior=body.versioning_behavior,
     )
     for workflow_command in body.commands:
         yield from APPLY[type(workflow_command)](run, workflow_command, completed_event_id, context)
