@@ -166,7 +166,17 @@ WORK = TopicSpec(
 )
 
 #: The topics that exist once per namespace, in the order in which they are created.
-TOPICS: tuple[TopicSpec, ...] = (COMMANDS, HISTORY, TASKS, TIMERS, WORKERS, REPLIES, EXECUTIONS, DEPLOYMENTS, DEAD_LETTERS)
+TOPICS: tuple[TopicSpec, ...] = (
+    COMMANDS,
+    HISTORY,
+    TASKS,
+    TIMERS,
+    WORKERS,
+    REPLIES,
+    EXECUTIONS,
+    DEPLOYMENTS,
+    DEAD_LETTERS,
+)
 
 
 @dataclass(frozen=True, slots=True)

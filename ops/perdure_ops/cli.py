@@ -16,6 +16,7 @@ import typer
 
 from perdure_ops import (
     commands_activity,
+    commands_deployment,
     commands_operations,
     commands_replay,
     commands_reset,
@@ -46,6 +47,7 @@ commands_operations.add_to(commands_workflow.app, commands_activity.app)
 commands_workflow.app.add_typer(commands_update.app, name="update")
 app.add_typer(commands_workflow.app, name="workflow")
 app.add_typer(commands_activity.app, name="activity")
+app.add_typer(commands_deployment.app, name="worker")
 
 
 def _print_version(wanted: bool) -> None:

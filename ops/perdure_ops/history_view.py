@@ -185,6 +185,8 @@ def description_fields(described: Described) -> dict[str, Any]:
         "memo": plain(summary.memo) or None,
         "paused": (described.pause_reason or True) if summary.paused else None,
         "quarantined": summary.quarantine_reason,
+        "worker_version": summary.deployment_version or None,
+        "versioning_behavior": summary.versioning_behavior.value if summary.deployment_version else None,
         "pending_workflow_task": None
         if task is None
         else {

@@ -23,9 +23,11 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (r"[Nn]exus", "calls across namespaces (Nexus) are not there yet"),
     (r"[Ss]chedule", "schedules are not there yet"),
+    (r"OneTimeVersioning", "overrides that last for one workflow task are not there yet"),
+    (r"InvalidVersioningOverride", "an override is not refused: the run waits for workers of that version"),
     (
-        r"Deployment|Version|BuildId|build_id|Reachability|reachability|dynamic_config|DynamicWorkflowConfig",
-        "worker versioning is not there yet",
+        r"VersioningIntent|BuildId|build_id|Reachability|reachability",
+        "sets of build ids are not there: versions of workers belong to deployments",
     ),
     (r"[Mm]etric", "metrics of one's own are not there yet; the engine and workers export theirs"),
     (

@@ -19,11 +19,20 @@ from perdure._search_attributes import (
     SearchAttributeUpdate,
     TypedSearchAttributes,
 )
+from perdure._versioning import (
+    AutoUpgradeVersioningOverride,
+    PinnedVersioningOverride,
+    VersioningBehavior,
+    VersioningOverride,
+    WorkerDeploymentVersion,
+)
 from perdure_schemas import limits, records
 from perdure_schemas.records import Payload
 
 __all__ = [
+    "AutoUpgradeVersioningOverride",
     "Payload",
+    "PinnedVersioningOverride",
     "Priority",
     "QueryRejectCondition",
     "RawValue",
@@ -33,6 +42,9 @@ __all__ = [
     "SearchAttributePair",
     "SearchAttributeUpdate",
     "TypedSearchAttributes",
+    "VersioningBehavior",
+    "VersioningOverride",
+    "WorkerDeploymentVersion",
     "WorkflowIDConflictPolicy",
     "WorkflowIDReusePolicy",
 ]

@@ -88,9 +88,7 @@ class MatchingState:
 
     def version_of(self, task: TaskState) -> str:
         """The version whose workers may have a task now; empty: those without one."""
-        if task.version and (
-            task.kind != "activity" or task.version in self.versions.get(task.task_queue, ())
-        ):
+        if task.version and (task.kind != "activity" or task.version in self.versions.get(task.task_queue, ())):
             return task.version
         route = self.routes.get(task.task_queue)
         if route is None:

@@ -17,11 +17,26 @@ from typing import Any, get_args, get_origin
 from perdure._callables import types_of
 from perdure._runtime.handler_definitions import QueryDefinition, SignalDefinition
 from perdure._runtime.update_definition import UpdateDefinition
+from perdure._versioning import VersioningBehavior
 from perdure.common import RawValue
 
 _DEFINITION_ATTRIBUTE = "__perdure_workflow_definition"
 _RUN_ATTRIBUTE = "__perdure_workflow_run"
 _INIT_ATTRIBUTE = "__perdure_workflow_init"
+_CONFIG_ATTRIBUTE = "__perdure_workflow_dynamic_config"
+
+
+@dataclass
+class DynamicWorkflowConfig:
+    """What a dynamic workflow says of one run; see ``workflow.dynamic_config``.
+
+    Attributes:
+        failure_exception_types: Instead of those of ``workflow.defn``, if given.
+        versioning_behavior: Instead of that of ``workflow.defn``, if given.
+    """
+
+    failure_exception_types: Sequence[type[BaseException]] | None = None
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,9 @@ class WorkflowDefinition:
     dynamic: bool = False
     #: Whether its code is refused what is not deterministic.
     sandboxed: bool = True
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
+    #: Of a dynamic workflow: says what depends on the run.
+    dynamic_config_fn: Callable[[Any], DynamicWorkflowConfig] | None = None
 
     @cached_property
     def types(self) -> tuple[list[Any] | None, Any]:
@@ -135,6 +153,20 @@ def mark_init(fn: Any) -> None:
     setattr(fn, _INIT_ATTRIBUTE, True)
 
 
+def mark_dynamic_config(fn: Any) -> None:
+    """Mark the method of a dynamic workflow that says what depends on the run.
+
+    Raises:
+        ValueError: it is async, or takes more than self.
+    """
+    name = getattr(fn, "__qualname__", repr(fn))
+    if inspect.iscoroutinefunction(fn):
+        raise ValueError(f"dynamic_config method {name} must not be async")
+    if len(inspect.signature(fn).parameters) != 1:
+        raise ValueError(f"dynamic_config method {name} must have self as its only parameter")
+    setattr(fn, _CONFIG_ATTRIBUTE, True)
+
+
 def define(
     cls: Any,
     name: str | None,
@@ -142,6 +174,7 @@ def define(
     *,
     dynamic: bool = False,
     sandboxed: bool = True,
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED,
 ) -> None:
     """Collect the definition of a workflow class, check it and leave it on the class.
 
@@ -173,6 +206,7 @@ def define(
     bad = [kind for kind in failure_exception_types if not (isinstance(kind, type) and issubclass(kind, BaseException))]
     if bad:
         issues.append(f"failure_exception_types holds {bad[0]!r}, which is no exception type")
+    config_fn = _dynamic_config(cls, dynamic, issues)
     if issues:
         raise ValueError(f"invalid workflow class {cls.__qualname__}: {'; '.join(issues)}")
     definition = WorkflowDefinition(
@@ -186,6 +220,8 @@ def define(
         init_takes_arguments=init_takes_arguments,
         dynamic=dynamic,
         sandboxed=sandboxed,
+        versioning_behavior=VersioningBehavior(versioning_behavior),
+        dynamic_config_fn=config_fn,
     )
     setattr(cls, _DEFINITION_ATTRIBUTE, definition)
     setattr(run_fn, _DEFINITION_ATTRIBUTE, definition)
@@ -243,6 +279,17 @@ def _run_method(cls: type, issues: list[str]) -> Any:
     else:
         issues.append("it has no @workflow.run method")
     return None
+
+
+def _dynamic_config(cls: type, dynamic: bool, issues: list[str]) -> Any:
+    found = [fn for fn in cls.__dict__.values() if inspect.isfunction(fn) and hasattr(fn, _CONFIG_ATTRIBUTE)]
+    if len(found) > 1:
+        issues.append(
+            f"it has more than one @workflow.dynamic_config method ({', '.join(fn.__name__ for fn in found)})"
+        )
+    if found and not dynamic:
+        issues.append("it has a @workflow.dynamic_config method, so it must be dynamic")
+    return found[0] if found else None
 
 
 def _takes_raw_values(run_fn: Callable[..., Any]) -> bool:

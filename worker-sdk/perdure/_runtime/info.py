@@ -10,6 +10,7 @@ from typing import Any
 
 from perdure._runtime.context import current_instance
 from perdure._search_attributes import TypedSearchAttributes, decode_search_attributes
+from perdure._versioning import WorkerDeploymentVersion
 from perdure.common import Payload, Priority, RetryPolicy
 from perdure_schemas.limits import SUGGESTED_BYTES_MAX, SUGGESTED_EVENTS_MAX
 from perdure_schemas.records import TaskPriority, WorkflowExecutionStarted
@@ -107,6 +108,25 @@ class Info:
             NotInWorkflowError: not called from workflow code.
         """
         return current_instance().history_bytes
+
+    def get_current_deployment_version(self) -> WorkerDeploymentVersion | None:
+        """The version of the worker that runs this workflow task, or ran it first; ``None`` without one.
+
+        The same on replay, so code may depend on it.
+
+        Raises:
+            NotInWorkflowError: not called from workflow code.
+        """
+        name, build_id = current_instance().version
+        return WorkerDeploymentVersion(name, build_id) if name else None
+
+    def get_current_build_id(self) -> str:
+        """The build id of the worker that runs this workflow task, or ran it first; empty without one.
+
+        Raises:
+            NotInWorkflowError: not called from workflow code.
+        """
+        return current_instance().version[1]
 
     def is_continue_as_new_suggested(self) -> bool:
         """Whether the history has become so long or so large that the run should continue as new.

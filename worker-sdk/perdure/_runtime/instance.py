@@ -32,6 +32,7 @@ from perdure._runtime.loop import DurableTimerHandle
 from perdure._runtime.patches import Patches, patch_marker
 from perdure._runtime.updates import Updates
 from perdure._runtime.watchdog import Watchdog
+from perdure._versioning import WorkerDeploymentConfig
 from perdure.common import RawValue
 from perdure.converter import FailureConverter, PayloadConverter
 from perdure.exceptions import FailureError, is_cancelled_exception
@@ -75,6 +76,9 @@ class RuntimeSettings:
     interceptor_classes: tuple[type[WorkflowInboundInterceptor], ...] = ()
     extern_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     watchdog: Watchdog | None = None
+    deployment: WorkerDeploymentConfig | None = None
+    #: Of a worker that is not versioned, for histories.
+    build_id: str = ""
 
 
 class WorkflowInstance:
@@ -120,6 +124,9 @@ class WorkflowInstance:
         self.history_length = 0
         self.history_bytes = 0
         self.current_details = ""
+        #: The worker version of the workflow task that runs now (or ran last): its deployment's name, its build id.
+        self.version = ("", "")
+        self.versioning_behavior = definition.versioning_behavior
         #: What the run's first event says.
         self.started = attributes
         self.cancellation_reason: str | None = None
@@ -131,7 +138,7 @@ class WorkflowInstance:
         self.updates = Updates(self, definition.updates, settings.payload_converter)
         self.patches = Patches()
         self._input = attributes.input
-        self._failure_types = (
+        self._failure_types: tuple[type[BaseException], ...] = (
             FailureError,
             TimeoutError,
             *definition.failure_exception_types,
@@ -283,6 +290,11 @@ class WorkflowInstance:
             self.object = cls(*args)
         else:
             self.object = cls()
+        if self.definition.dynamic_config_fn is not None:
+            config = self.definition.dynamic_config_fn(self.object)
+            if config.failure_exception_types is not None:
+                self._failure_types += tuple(config.failure_exception_types)
+            self.versioning_behavior = config.versioning_behavior or self.versioning_behavior
         return args
 
     async def _run(self, args: list[Any]) -> None:

@@ -9,6 +9,7 @@ run has done, and the run is of no use if the history goes on otherwise. Called 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from perdure._runtime.flags import CURRENT_FLAGS, unknown_flags
 from perdure._runtime.instance import RuntimeSettings, WorkflowInstance
 from perdure._runtime.local_activities import LocalOutcome, is_local_activity
 from perdure._runtime.patches import patch_id_of
+from perdure._versioning import VersioningBehavior
 from perdure_schemas.records import (
     Event,
     HistoryRecord,
@@ -146,7 +148,9 @@ class ReplayedRun:
         clock = None if self.instance is None else _clock_of(self.instance)
         if task.speculative_id:
             events = [*events, _presumed_event(task, now_ms)]
-        commands = self._activate(events, now_ms, last_event_id, task.updates, (), replaying=False)
+        commands = self._activate(
+            events, now_ms, last_event_id, task.updates, (), version=_version_of(self._settings), replaying=False
+        )
         assert self.instance is not None
         if task.speculative_id and all(isinstance(command, RejectUpdate) for command in commands):
             assert clock is not None, "a run is activated by a task of its history first"
@@ -201,8 +205,21 @@ class ReplayedRun:
             sdk_flags=[] if self._flags else list(CURRENT_FLAGS),
             speculative_id=task.speculative_id,
             force_new_task=force_new_task,
+            **self._versioning(),
         )
         return self.unconfirmed
+
+    def _versioning(self) -> dict[str, Any]:
+        """What the answer of a task says of this worker's version."""
+        settings, instance = self._settings, self.instance
+        if settings.deployment is None and not settings.build_id:
+            return {}
+        assert instance is not None
+        name, build_id = instance.version
+        behavior = VersioningBehavior.UNSPECIFIED
+        if settings.deployment is not None and settings.deployment.use_worker_versioning:
+            behavior = instance.versioning_behavior or settings.deployment.default_versioning_behavior
+        return {"deployment_name": name, "build_id": build_id, "versioning_behavior": behavior.to_record()}
 
     def _void(self, task: WorkflowTask, rejections: list[WorkflowCommand]) -> WorkflowTaskCompleted:
         """The answer of a task for updates that changed nothing, so that the history will not have it."""
@@ -304,6 +321,7 @@ class ReplayedRun:
                 completed.last_event_id,
                 accepted,
                 filter(is_local_activity, command_events),
+                version=(completed.deployment_name, completed.build_id),
                 replaying=True,
             )
         self._flags.update(completed.sdk_flags)
@@ -334,9 +352,11 @@ class ReplayedRun:
         updates: Sequence[UpdateRequest],
         local_markers: Iterable[Event],
         *,
+        version: tuple[str, str],
         replaying: bool,
     ) -> list[WorkflowCommand]:
         instance = self.instance or self._instance_for(now_ms)
+        instance.version = version
         return instance.activate(
             events,
             now_ms=now_ms,
@@ -355,6 +375,14 @@ class ReplayedRun:
             definition = self._definition_of(started.attributes.workflow_type)
             self.instance = WorkflowInstance(definition, started, self.workflow_id, self.run_id, self._settings, now_ms)
         return self.instance
+
+
+def _version_of(settings: RuntimeSettings) -> tuple[str, str]:
+    """The version of this worker."""
+    if settings.deployment is None:
+        return "", settings.build_id
+    version = settings.deployment.version
+    return version.deployment_name, version.build_id
 
 
 def _delivery(task: WorkflowTask) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from perdure._runtime.instance import RuntimeSettings
 from perdure._runtime.local_activities import CancelLocalActivity, LocalOutcome, StartLocalActivity
 from perdure._runtime.replay import DivergedError, ReplayedRun
 from perdure._runtime.watchdog import Watchdog
+from perdure._versioning import WorkerDeploymentConfig
 from perdure.converter import FailureConverter, PayloadConverter
 from perdure.converter._failure import loggable
 from perdure_schemas.records import (
@@ -62,6 +63,8 @@ class WorkflowRunner:
         workflow_failure_exception_types: Exceptions that end any workflow of this worker, rather than failing the task.
         interceptors: The worker's interceptors, the outermost first.
         watchdog: Interrupts code that does not yield, on the one thread that calls this.
+        deployment: The version of the worker.
+        build_id: Its build id, where it has no version.
 
     Raises:
         ValueError: a class is no workflow, or two have the same name.
@@ -81,6 +84,8 @@ class WorkflowRunner:
         workflow_failure_exception_types: Sequence[type[BaseException]] = (),
         interceptors: Sequence[Interceptor] = (),
         watchdog: Watchdog | None = None,
+        deployment: WorkerDeploymentConfig | None = None,
+        build_id: str = "",
     ) -> None:
         if max_cached_workflows < 0:
             raise ValueError(f"max_cached_workflows is {max_cached_workflows}; it cannot be negative")
@@ -108,6 +113,8 @@ class WorkflowRunner:
             interceptor_classes=tuple(one for one in interceptor_classes if one is not None),
             extern_functions=extern_functions,
             watchdog=watchdog,
+            deployment=deployment,
+            build_id=build_id,
         )
         self._task_queue = task_queue
         self._identity = identity

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from perdure._versioning import VersioningOverride
 from perdure.common import (
     Payload,
     Priority,
@@ -69,7 +70,7 @@ class StartWorkflowInput:
     static_details: str | None
     request_eager_start: bool
     priority: Priority
-    versioning_override: Any
+    versioning_override: VersioningOverride | None
 
 
 @dataclass

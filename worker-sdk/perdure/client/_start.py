@@ -20,6 +20,7 @@ from perdure._limits import (
 from perdure._runtime.definition import workflow_name_and_result_type
 from perdure._runtime.handler_definitions import signal_name
 from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
+from perdure._versioning import VersioningOverride, override_record
 from perdure.client._interceptor import StartWorkflowInput
 from perdure.common import (
     Priority,
@@ -64,7 +65,7 @@ class StartOptions(TypedDict, total=False):
     rpc_timeout: timedelta | None
     request_eager_start: bool
     priority: Priority
-    versioning_override: Any
+    versioning_override: VersioningOverride | None
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -146,6 +147,7 @@ async def start_request(
         static_summary=await _text(converter, options.get("static_summary"), "static_summary"),
         static_details=await _text(converter, options.get("static_details"), "static_details"),
         priority=options.get("priority", Priority.default).to_record(),
+        versioning_override=override_record(options.get("versioning_override")),
     )
     return StartRequest(
         workflow_id,
@@ -204,7 +206,6 @@ def _require_supported(options: StartOptions) -> None:
         {
             "rpc_metadata": options.get("rpc_metadata"),
             "request_eager_start": options.get("request_eager_start"),
-            "versioning_override": options.get("versioning_override"),
         },
         "starting a workflow",
     )

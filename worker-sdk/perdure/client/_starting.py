@@ -118,7 +118,8 @@ class StartsWorkflows(ABC):
             static_details: A text about the workflow, in Markdown.
             start_delay: How long the first workflow task waits; a signal that comes meanwhile ends the wait.
             priority: The workflow's place among those that wait on the task queue; its activities take it over.
-            request_eager_start, versioning_override, rpc_metadata: Not supported yet.
+            versioning_override: What counts instead of the versioning behavior in the workflow's code.
+            request_eager_start, rpc_metadata: Not supported yet.
 
         Raises:
             WorkflowAlreadyStartedError: the id is taken, and the policies do not allow another.

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, TypedDict, Unpack, overload
 from perdure._callables import UNSET, arguments_of
 from perdure._runtime.update_definition import UpdateMethodMultiParam, update_name_and_result_type
 from perdure._search_attributes import TypedSearchAttributes
+from perdure._versioning import VersioningOverride
 from perdure.client._handle import WorkflowHandle
 from perdure.client._interceptor import (
     OutboundInterceptor,
@@ -46,7 +47,7 @@ class WithStartOptions(TypedDict, total=False):
     static_details: str | None
     start_delay: timedelta | None
     priority: Priority
-    versioning_override: Any
+    versioning_override: VersioningOverride | None
 
 
 class WithStartWorkflowOperation(Generic[SelfType, ReturnType]):

@@ -17,6 +17,7 @@ from perdure._interceptors import (
     WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
 )
+from perdure._versioning import WorkerDeploymentConfig, WorkerDeploymentVersion
 from perdure.worker._replayer import Replayer, WorkflowReplayResult, WorkflowReplayResults
 from perdure.worker._shared_state import SharedStateManager
 from perdure.worker._tuning import (
@@ -50,6 +51,8 @@ __all__ = [
     "StartActivityInput",
     "StartChildWorkflowInput",
     "Worker",
+    "WorkerDeploymentConfig",
+    "WorkerDeploymentVersion",
     "WorkerTuner",
     "WorkflowInboundInterceptor",
     "WorkflowInterceptorClassInput",

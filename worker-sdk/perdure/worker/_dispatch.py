@@ -66,6 +66,7 @@ class Registration:
     ) -> None:
         self._worker_id = worker_id
         self._options = options
+        self._version = options.routed_version
         self._producer = producer
         self._inbox = inbox
         self._now_ms = connection.now_ms
@@ -101,6 +102,8 @@ class Registration:
                 draining=self.draining,
                 queue_activities_per_second=self._options.queue_activities_per_second,
                 activities_per_second=self._options.activities_per_second,
+                deployment_name=self._version[0],
+                build_id=self._version[1],
             )
         )
 
@@ -114,6 +117,8 @@ class Registration:
                 time_ms=self._now_ms(),
                 last_dispatch_epoch=epoch,
                 last_dispatch_number=number,
+                deployment_name=self._version[0],
+                build_id=self._version[1],
             )
         )
 

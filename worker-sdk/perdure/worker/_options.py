@@ -13,6 +13,7 @@ from perdure._activity_context import Definition
 from perdure._interceptors import Interceptor
 from perdure._limits import check_name
 from perdure._runtime.definition import WorkflowDefinition
+from perdure._versioning import WorkerDeploymentConfig, checked_config
 from perdure.worker._shared_state import SharedStateManager, check_picklable
 from perdure.worker._tuning import WorkerTuner
 from perdure_schemas.limits import WORKER_SLOTS_MAX
@@ -41,6 +42,15 @@ class WorkerOptions:
     on_fatal_error: Callable[[BaseException], Awaitable[None]] | None
     interceptors: Sequence[Interceptor] = ()
     debug_mode: bool = False
+    deployment: WorkerDeploymentConfig | None = None
+    build_id: str = ""
+
+    @property
+    def routed_version(self) -> tuple[str, str]:
+        """The deployment name and build id of the tasks it takes; empty ones for tasks of no version."""
+        if self.deployment is None or not self.deployment.use_worker_versioning:
+            return "", ""
+        return self.deployment.version.deployment_name, self.deployment.version.build_id
 
     @property
     def has_activities(self) -> bool:
@@ -97,6 +107,29 @@ def activity_definitions(
             check_name(definition.name, "activity name")
             by_name[definition.name] = definition
     return by_name, dynamic
+
+
+def deployment_of(config: object, build_id: str | None, workflows: Sequence[type]) -> WorkerDeploymentConfig | None:
+    """The version of a worker, checked.
+
+    Raises:
+        TypeError, ValueError: it makes no sense, or a workflow does not say how it moves between versions.
+    """
+    deployment = checked_config(config)
+    if deployment is None:
+        return None
+    if build_id:
+        raise ValueError("give either deployment_config or build_id, not both: the version has a build id")
+    if deployment.use_worker_versioning and not deployment.default_versioning_behavior:
+        for cls in workflows:
+            definition = WorkflowDefinition.must_from_class(cls)
+            if not definition.versioning_behavior and definition.dynamic_config_fn is None:
+                raise ValueError(
+                    f"workflow {definition.name} does not say how its runs move between versions: add "
+                    "versioning_behavior to its @workflow.defn, or default_versioning_behavior to the worker's "
+                    "deployment_config"
+                )
+    return deployment
 
 
 def check_executor(

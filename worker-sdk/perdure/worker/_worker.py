@@ -18,6 +18,7 @@ from perdure._limits import check_name
 from perdure._producer import SteadyProducer
 from perdure._runtime.runner import WorkflowRunner
 from perdure._runtime.watchdog import Watchdog
+from perdure._versioning import WorkerDeploymentConfig
 from perdure.client import Client
 from perdure.common import require_unused
 from perdure.worker._activities import Activities
@@ -31,6 +32,7 @@ from perdure.worker._options import (
     activity_definitions,
     all_interceptors,
     check_executor,
+    deployment_of,
     rate,
     tuner_of,
     workflow_names,
@@ -79,8 +81,9 @@ class Worker:
         interceptors: Around everything that workflows and activities do; those of the client that are also
             :class:`Interceptor` come first by themselves.
         workflow_task_executor, workflow_runner, unsandboxed_workflow_runner, plugins, no_remote_activities,
-            build_id, use_worker_versioning,
-            deployment_config: Not supported.
+            use_worker_versioning: Not supported. For the last, give a ``deployment_config``.
+        build_id: Names the build of the code, for histories; ``deployment_config`` names it otherwise.
+        deployment_config: The version of this worker: it takes the tasks that are routed to that one.
 
     Raises:
         ValueError, TypeError: an option makes no sense; the message says which.
@@ -118,7 +121,7 @@ class Worker:
         debug_mode: bool = False,
         on_fatal_error: Callable[[BaseException], Awaitable[None]] | None = None,
         use_worker_versioning: bool = False,
-        deployment_config: Any = None,
+        deployment_config: WorkerDeploymentConfig | None = None,
     ) -> None:
         require_unused(
             {
@@ -126,10 +129,8 @@ class Worker:
                 "workflow_runner": workflow_runner,
                 "unsandboxed_workflow_runner": unsandboxed_workflow_runner,
                 "plugins": plugins,
-                "build_id": build_id,
                 "no_remote_activities": no_remote_activities,
                 "use_worker_versioning": use_worker_versioning,
-                "deployment_config": deployment_config,
             },
             "Worker",
         )
@@ -170,6 +171,8 @@ class Worker:
             interceptors=interceptors,
             shared_state_manager=shared_state_manager,
             debug_mode=debug_mode,
+            deployment=deployment_of(deployment_config, build_id, workflows),
+            build_id=build_id or "",
         )
         self._started = False
         self._shutdown_requested = asyncio.Event()
@@ -345,6 +348,8 @@ class _Parts:
             workflow_failure_exception_types=options.workflow_failure_exception_types,
             interceptors=options.interceptors,
             watchdog=self._watchdog,
+            deployment=options.deployment,
+            build_id=options.build_id,
         )
         self._dispatch = DispatchThread(
             self.worker_id,

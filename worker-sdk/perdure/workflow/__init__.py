@@ -6,6 +6,7 @@ is an activity.
 """
 
 from perdure._runtime.activities import ActivityCancellationType
+from perdure._runtime.definition import DynamicWorkflowConfig
 from perdure._runtime.errors import (
     ContinueAsNewError,
     NondeterminismError,
@@ -69,13 +70,14 @@ from perdure.workflow._context import (
     uuid7,
     wait_condition,
 )
-from perdure.workflow._definition import defn, init, query, run, signal
+from perdure.workflow._definition import defn, dynamic_config, init, query, run, signal
 from perdure.workflow._external import (
     ExternalWorkflowHandle,
     get_external_workflow_handle,
     get_external_workflow_handle_for,
 )
 from perdure.workflow._following import (
+    ContinueAsNewVersioningBehavior,
     continue_as_new,
     get_last_completion_result,
     get_last_failure,
@@ -115,6 +117,8 @@ __all__ = [
     "ChildWorkflowConfig",
     "ChildWorkflowHandle",
     "ContinueAsNewError",
+    "ContinueAsNewVersioningBehavior",
+    "DynamicWorkflowConfig",
     "ExternalWorkflowHandle",
     "HandlerUnfinishedPolicy",
     "Info",
@@ -141,6 +145,7 @@ __all__ = [
     "current_update_info",
     "defn",
     "deprecate_patch",
+    "dynamic_config",
     "execute_activity",
     "execute_activity_class",
     "execute_activity_method",

@@ -24,6 +24,7 @@ from perdure._runtime.children import (
 from perdure._runtime.context import current_instance
 from perdure._runtime.definition import workflow_name_and_result_type
 from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
+from perdure._versioning import VersioningOverride, override_record
 from perdure.common import Priority, RetryPolicy, WorkflowIDReusePolicy, require_unused, to_milliseconds
 from perdure.types import (
     MethodAsyncNoParam,
@@ -123,7 +124,7 @@ class ChildWorkflowConfig(TypedDict, total=False):
     memo: Mapping[str, Any] | None
     search_attributes: TypedSearchAttributes | None
     versioning_intent: Any
-    versioning_override: Any
+    versioning_override: VersioningOverride | None
     static_summary: str | None
     static_details: str | None
     priority: Priority
@@ -174,9 +175,7 @@ def _start(
     unknown = sorted(options.keys() - ChildWorkflowConfig.__annotations__.keys())
     if unknown:
         raise TypeError(f"starting a child workflow has no option {', '.join(unknown)}")
-    require_unused(
-        {name: options.get(name) for name in ("versioning_intent", "versioning_override")}, "starting a child workflow"
-    )
+    require_unused({"versioning_intent": options.get("versioning_intent")}, "starting a child workflow")
     instance = current_instance()
     converter = instance.settings.payload_converter
     name, known_result_type = workflow_name_and_result_type(workflow)
@@ -209,6 +208,7 @@ def _start(
         static_summary=None if summary is None else converter.to_payload(summary),
         static_details=None if details is None else converter.to_payload(details),
         priority=options.get("priority", Priority.default).or_else(instance.info.priority).to_record(),
+        versioning_override=override_record(options.get("versioning_override")),
     )
     return instance.children.start(
         recorded,
@@ -286,7 +286,7 @@ async def start_child_workflow(
         static_details: Text that shows with it.
         priority: Its place among the tasks that wait on a queue; what is not set is as the parent has it.
         versioning_intent: Not supported.
-        versioning_override: Not supported.
+        versioning_override: What counts instead of the versioning behavior in the child's code.
 
     Raises:
         WorkflowAlreadyStartedError: the id is taken.

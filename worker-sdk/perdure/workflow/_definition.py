@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from perdure._runtime.definition import define, mark_init, mark_run
+from perdure._runtime.definition import DynamicWorkflowConfig, define, mark_dynamic_config, mark_init, mark_run
 from perdure._runtime.handler_definitions import (
     HandlerUnfinishedPolicy,
     QueryDefinition,
     SignalDefinition,
     check_handler,
 )
+from perdure._versioning import VersioningBehavior
 
 _ClassT = TypeVar("_ClassT", bound=type)
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
 _AsyncCallableT = TypeVar("_AsyncCallableT", bound=Callable[..., Awaitable[Any]])
+_ConfigT = TypeVar("_ConfigT", bound=Callable[[Any], DynamicWorkflowConfig])
 _SignalT = TypeVar("_SignalT", bound=Callable[..., Awaitable[None] | None])
 
 
@@ -34,6 +36,7 @@ def defn(
     sandboxed: bool = True,
     dynamic: bool = False,
     failure_exception_types: Sequence[type[BaseException]] = (),
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED,
 ) -> Callable[[_ClassT], _ClassT]: ...
 
 
@@ -44,6 +47,7 @@ def defn(
     sandboxed: bool = True,
     dynamic: bool = False,
     failure_exception_types: Sequence[type[BaseException]] = (),
+    versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED,
 ) -> Any:
     """Make a class a workflow. It does not count for subclasses: decorate each.
 
@@ -56,6 +60,8 @@ def defn(
             a ``Sequence[RawValue]``.
         failure_exception_types: Exceptions that end the workflow, like a ``FailureError``, rather than failing the
             workflow task.
+        versioning_behavior: Whether its runs stay with the version of workers they began on, or move to the current
+            one. Workers that are versioned want it, or a default of their own.
 
     Raises:
         ValueError: the class breaks a rule, or both a name and ``dynamic`` were given; the message says which.
@@ -64,7 +70,14 @@ def defn(
         raise ValueError("a dynamic workflow has no name of its own; leave name or dynamic out")
 
     def decorate(target: Any) -> Any:
-        define(target, name, failure_exception_types, dynamic=dynamic, sandboxed=sandboxed)
+        define(
+            target,
+            name,
+            failure_exception_types,
+            dynamic=dynamic,
+            sandboxed=sandboxed,
+            versioning_behavior=versioning_behavior,
+        )
         return target
 
     return decorate if cls is None else decorate(cls)
@@ -80,6 +93,16 @@ def run(fn: _AsyncCallableT) -> _AsyncCallableT:
         ValueError: the function cannot be a run method.
     """
     mark_run(fn)
+    return fn
+
+
+def dynamic_config(fn: _ConfigT) -> _ConfigT:
+    """Make a method of a dynamic workflow say what :func:`defn` says of others; it runs when the run begins.
+
+    Raises:
+        ValueError: the function is async, or takes more than self.
+    """
+    mark_dynamic_config(fn)
     return fn
 
 

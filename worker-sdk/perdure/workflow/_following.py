@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from enum import IntEnum
 from typing import Any, NoReturn
 
 from perdure._callables import UNSET, arguments_of
@@ -17,7 +18,24 @@ from perdure._search_attributes import TypedSearchAttributes, encode_search_attr
 from perdure.common import RetryPolicy, require_unused, to_milliseconds
 from perdure_schemas.records import ContinueAsNewWorkflowExecution
 
-__all__ = ["continue_as_new", "get_last_completion_result", "get_last_failure", "has_last_completion_result"]
+__all__ = [
+    "ContinueAsNewVersioningBehavior",
+    "continue_as_new",
+    "get_last_completion_result",
+    "get_last_failure",
+    "has_last_completion_result",
+]
+
+
+class ContinueAsNewVersioningBehavior(IntEnum):
+    """Where the first workflow task of a run continued as new goes."""
+
+    #: A pinned run stays with its version.
+    UNSPECIFIED = 0
+    #: To the version that is current or, for this workflow id, ramping.
+    AUTO_UPGRADE = 1
+    #: To the ramping version, if there is one.
+    USE_RAMPING_VERSION = 2
 
 
 def continue_as_new(
@@ -33,7 +51,7 @@ def continue_as_new(
     memo: Mapping[str, Any] | None = None,
     search_attributes: TypedSearchAttributes | None = None,
     versioning_intent: Any = None,
-    initial_versioning_behavior: Any = None,
+    initial_versioning_behavior: ContinueAsNewVersioningBehavior | None = None,
 ) -> NoReturn:
     """Close this run at once, and go on as a new one with an empty history.
 
@@ -52,16 +70,15 @@ def continue_as_new(
         memo: The new run's memo; this run's if not given.
         search_attributes: The new run's search attributes; this run's if not given.
         versioning_intent: Not supported.
-        initial_versioning_behavior: Not supported.
+        initial_versioning_behavior: Where the new run's first workflow task goes; if not given, a pinned run stays
+            with its version.
 
     Raises:
         ContinueAsNewError: always; let it leave the run method.
         NotImplementedError: an argument is not supported. TypeError, ValueError: one makes no sense.
     """
-    require_unused(
-        {"versioning_intent": versioning_intent, "initial_versioning_behavior": initial_versioning_behavior},
-        "continue_as_new",
-    )
+    require_unused({"versioning_intent": versioning_intent}, "continue_as_new")
+    initial = ContinueAsNewVersioningBehavior(initial_versioning_behavior or 0)
     instance = current_instance()
     instance.loop.require_writable("continue as new")
     converter = instance.settings.payload_converter
@@ -80,6 +97,7 @@ def continue_as_new(
             replaces_search_attributes=search_attributes is not None,
             search_attributes=encode_search_attributes(search_attributes),
             backoff_start_interval_ms=_limit(backoff_start_interval, "backoff_start_interval") or 0,
+            initial_versioning_behavior=initial.name if initial else "",
         )
     )
 
