@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from perdure_ops.errors import CliError
 from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output
 from perdure_ops.output import OutputFormat
 
@@ -68,3 +69,39 @@ def describe(
     from perdure_ops import topic_changes
 
     topic_changes.describe(address, namespace, output)
+
+
+@app.command()
+def acls(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KIND]...", help="engine, worker, client, operator; all if none.", show_default=False),
+    ] = None,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    principal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=User:NAME", help="Whom Kafka knows a kind of process as.", show_default=False),
+    ] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Print the ACLs that each kind of process needs, as commands of Kafka's kafka-acls.sh, or as JSON.
+
+    They end with the namespace: no process needs anything of the cluster. A prefix also covers namespaces whose name
+    begins with this one and a dot.
+
+    Example: perdure topics acls engine -n prod --principal engine=User:perdure
+    """
+    from perdure_ops import acls as needed
+    from perdure_ops.output import print_rows
+    from perdure_schemas.topics import TopicNames
+
+    unknown = sorted(set(kinds or ()) - {*needed.Principal})
+    if unknown:
+        raise CliError(f"no kind of process is called {', '.join(unknown)}: use {', '.join(needed.Principal)}")
+    chosen = [kind for kind in needed.Principal if not kinds or kind in kinds]
+    users = needed.parse_principals(principal or ())
+    names = TopicNames(namespace=namespace)
+    if output is OutputFormat.TABLE:
+        print("\n".join(needed.as_commands(names, users, chosen)))
+    else:
+        print_rows(needed.as_rows(names, users, chosen), output, ())

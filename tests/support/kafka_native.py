@@ -125,8 +125,10 @@ def _end_with_parent() -> Callable[[], None] | None:
     return lambda: libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def wait_until_serving(port: int, nodes: int = 1, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until the broker on a loopback port answers and knows of ``nodes`` brokers.
+def wait_until_serving(
+    port: int, nodes: int = 1, alive: Callable[[], bool] = lambda: True, options: Mapping[str, str] | None = None
+) -> None:
+    """Wait until the broker on a loopback port answers and knows of ``nodes`` brokers; ``options`` are the client's.
 
     Raises:
         BrokerUnavailableError: it is not ``alive`` any more, or did not answer in time.
@@ -135,19 +137,19 @@ def wait_until_serving(port: int, nodes: int = 1, alive: Callable[[], bool] = la
     while time.monotonic() < deadline:
         if not alive():
             raise BrokerUnavailableError("the Kafka broker ended")
-        if _serves(port, nodes):
+        if _serves(port, nodes, options or {}):
             return
     raise BrokerUnavailableError(f"the Kafka broker on port {port} did not serve within {_START_TIMEOUT_S} s")
 
 
-def _serves(port: int, nodes: int) -> bool:
+def _serves(port: int, nodes: int, options: Mapping[str, str]) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             pass
     except OSError:
         time.sleep(0.05)
         return False
-    config: dict[str, Any] = {"bootstrap.servers": f"127.0.0.1:{port}", "logger": _silent_logger()}
+    config: dict[str, Any] = {**options, "bootstrap.servers": f"127.0.0.1:{port}", "logger": _silent_logger()}
     admin = AdminClient(config)
     try:
         return len(admin.list_topics(timeout=5).brokers) >= nodes
@@ -213,6 +215,8 @@ class NativeBroker:
         config: broker properties that replace the defaults.
         node_id / voters: set by :class:`NativeCluster`.
         heap_mb: the JVM's heap, in MiB.
+        client_options: what a client needs to reach it, besides its address; used while it starts.
+        format_arguments: more arguments for Kafka's storage tool, when the data folder is made.
     """
 
     def __init__(
@@ -225,7 +229,11 @@ class NativeBroker:
         voters: str | None = None,
         nodes: int = 1,
         heap_mb: int = 384,
+        client_options: Mapping[str, str] | None = None,
+        format_arguments: Sequence[str] = (),
     ) -> None:
+        self._client_options = dict(client_options or {})
+        self._format_arguments = list(format_arguments)
         self._jars = kafka_jars()
         self._java = java()
         self._temporary = folder is None
@@ -264,6 +272,7 @@ class NativeBroker:
         if (self.folder / "data" / "meta.properties").exists():
             return
         arguments = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)]
+        arguments += self._format_arguments
         result = subprocess.run(
             [*self._run_options(), *arguments], capture_output=True, text=True, timeout=_START_TIMEOUT_S
         )
@@ -302,7 +311,7 @@ class NativeBroker:
             BrokerUnavailableError: it ended, or did not answer in time.
         """
         try:
-            wait_until_serving(self.port, nodes, lambda: self.running)
+            wait_until_serving(self.port, nodes, lambda: self.running, self._client_options)
         except BrokerUnavailableError as error:
             raise BrokerUnavailableError(f"{error}; see {self.log_file}:\n{self._log_tail()}") from None
 

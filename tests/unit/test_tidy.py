@@ -119,6 +119,46 @@ def test_product_code_never_sleeps_a_thread() -> None:
     assert not sleeping
 
 
+#: Nothing that can run code out of bytes; those bytes may be a record's.
+_FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib", "yaml"}
+_FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
+#: Who may after all, what exactly, and why.
+_ALLOWED_POWERS = {
+    # Compiles readers and writers for the schemas of this package.
+    ("perdure_schemas/decoder.py", "exec"),
+    ("perdure_schemas/encoder.py", "exec"),
+    # Asks whether an activity can be handed to a process of the worker's own; reads nothing.
+    ("perdure/worker/_shared_state.py", "pickle.dumps"),
+}
+
+
+def _powers(path: Path) -> Iterator[tuple[str, int]]:
+    """What a file uses that could run code out of bytes."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in _FORBIDDEN_MODULES:
+            yield f"from {node.module}", node.lineno
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                if name.asname and name.name.partition(".")[0] in _FORBIDDEN_MODULES:
+                    yield f"{name.name} as {name.asname}", node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in _FORBIDDEN_MODULES:
+                yield f"{node.value.id}.{node.attr}", node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FORBIDDEN_CALLS:
+            yield node.func.id, node.lineno
+
+
+def test_nothing_that_arrives_can_run_code() -> None:
+    """No pickle, no eval: a record of a topic is data, whoever wrote it."""
+    used = {
+        (path.relative_to(ROOT).as_posix().partition("/")[2], power): _at(path, line)
+        for path in PRODUCT_FILES
+        for power, line in _powers(path)
+    }
+    assert not {power: place for power, place in used.items() if power not in _ALLOWED_POWERS}
+    assert set(used) == _ALLOWED_POWERS, "an exception that nobody needs any more"
+
+
 def test_only_ops_prints() -> None:
     printing = [
         _at(path, call.lineno)

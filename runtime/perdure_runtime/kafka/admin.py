@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, kafka_error
+from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe_need, kafka_error
 from perdure_runtime.log import LogError, TopicDescription, TopicPartition
 from perdure_schemas.topics import TopicSpec
 
@@ -80,7 +80,8 @@ class Admin:
                 error = self._error_of(future)
                 known = kafka_error(error) if error is not None else None
                 if error is not None and (known is None or known.code() != KafkaError.TOPIC_ALREADY_EXISTS):
-                    raise self._errors.translate(f"create the topic {name}", error) from None
+                    need = f"Create on the topic {name}"
+                    raise self._errors.translate(f"create the topic {name}", error, need) from None
             self._wait_for_leaders(sorted(missing))
             self.end_offsets(
                 TopicPartition(name, number) for name in missing for number in range(self.partition_count(name))
@@ -120,7 +121,8 @@ class Admin:
         futures = self._client.describe_configs(resources, request_timeout=self._timeout_s)
         described = {}
         for resource, future in futures.items():
-            entries = self._result(future, f"read the configuration of the topic {resource.name}")
+            action = f"read the configuration of the topic {resource.name}"
+            entries = self._result(future, action, f"DescribeConfigs on the topic {resource.name}")
             layout = layouts[resource.name]
             described[resource.name] = TopicDescription(
                 name=resource.name,
@@ -137,7 +139,7 @@ class Admin:
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         for future in self._client.incremental_alter_configs([resource], request_timeout=self._timeout_s).values():
-            self._result(future, f"set {', '.join(config)} of the topic {name}")
+            self._result(future, f"set {', '.join(config)} of the topic {name}", f"AlterConfigs on the topic {name}")
 
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has (it never changes: see the platform's rules on keys).
@@ -188,9 +190,8 @@ class Admin:
                     found[partition] = future.result().offset
                     del open_specs[partition]
                 elif known is None or known.code() not in _LEADER_MOVES or time.monotonic() > deadline:
-                    raise self._errors.translate(
-                        f"read the {what} of {asked.topic}[{asked.partition}]", error
-                    ) from None
+                    action = f"read the {what} of {asked.topic}[{asked.partition}]"
+                    raise self._errors.translate(action, error, describe_need(asked.topic)) from None
             if open_specs:
                 self._pause()
                 self._refresh_metadata()
@@ -215,7 +216,7 @@ class Admin:
                 continue
             known = kafka_error(error)
             if known is None or known.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise self._errors.translate(f"describe the topic {name}", error) from None
+                raise self._errors.translate(f"describe the topic {name}", error, describe_need(name)) from None
         return layouts
 
     def _error_of(self, future: Future[Any]) -> BaseException | None:
@@ -224,8 +225,8 @@ class Admin:
         except FutureTimeoutError:
             return TimeoutError()
 
-    def _result(self, future: Future[Any], action: str) -> Any:
+    def _result(self, future: Future[Any], action: str, need: str) -> Any:
         error = self._error_of(future)
         if error is not None:
-            raise self._errors.translate(action, error) from None
+            raise self._errors.translate(action, error, need) from None
         return future.result()

@@ -90,10 +90,9 @@ _UNAVAILABLE_HINT = (
     "check that the brokers run, that their advertised.listeners can be reached from here, and that security.protocol "
     "and the credentials are right"
 )
+_ACLS = "perdure topics acls prints all that is needed"
 _HINTS: Mapping[int, str] = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the user needs ACLs for the topic (Read, Write, Describe, Create)",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the user needs an ACL for the group (Read)",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the user needs an ACL for the cluster (Create, IdempotentWrite)",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: f"the user needs an ACL that allows Write on some topic; {_ACLS}",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create it first (perdure topics apply)",
     KafkaError._UNKNOWN_TOPIC: "create it first (perdure topics apply)",
     KafkaError._UNKNOWN_PARTITION: "the topic has fewer partitions than the platform expects (perdure topics describe)",
@@ -111,10 +110,26 @@ def kafka_error(exception: BaseException | KafkaError) -> KafkaError | None:
     return exception if isinstance(exception, KafkaError) else None
 
 
-def describe(error: KafkaError) -> str:
-    """The error's text with a hint on what to do, if one is known."""
+#: Refusals for want of an ACL.
+UNAUTHORIZED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+
+def describe(error: KafkaError, need: str = "") -> str:
+    """The error's text with a hint on what to do, if one is known.
+
+    Args:
+        error: what went wrong.
+        need: the operation and resource that an ACL must allow for this, like ``Write on the topic t``.
+    """
     hint = _HINTS.get(error.code())
+    if error.code() in UNAUTHORIZED:
+        hint = f"the user needs an ACL that allows {need or 'this'}; {_ACLS}"
     return f"{error.str()} ({error.name()})" + (f": {hint}" if hint else "")
+
+
+def describe_need(topic: str) -> str:
+    """What an ACL must allow for a look at a topic."""
+    return f"Describe on the topic {topic} (Read and Write include it)"
 
 
 def is_unavailable(error: KafkaError) -> bool:
@@ -148,11 +163,12 @@ class ErrorTranslator:
         """``text`` without the values of secret options."""
         return without_secrets(text, self._options)
 
-    def translate(self, action: str, exception: BaseException) -> LogError:
-        """The port's error for a failed action; ``action`` is like "read the end of t[0]"."""
+    def translate(self, action: str, exception: BaseException, need: str = "") -> LogError:
+        """The port's error for a failed action; ``action`` is like "read the end of t[0]", ``need`` as for
+        :func:`describe`."""
         error = kafka_error(exception)
         if error is not None and not is_unavailable(error):
-            return LogError(self.clean(f"Kafka {self._bootstrap}: could not {action}: {describe(error)}"))
+            return LogError(self.clean(f"Kafka {self._bootstrap}: could not {action}: {describe(error, need)}"))
         if error is None and not isinstance(exception, TimeoutError):
             return LogError(self.clean(f"Kafka {self._bootstrap}: could not {action}: {exception}"))
         return self.unavailable(action, error.str() if error is not None else "no answer in time")

@@ -130,7 +130,9 @@ class KafkaMembership:
             reason = f"shut this member out: {describe(error)}; every engine needs an instance name of its own"
             raise LogError(self._errors.clean(f"the group {self._group} {reason}"))
         if code in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED):
-            text = f"cannot join the group {self._group} of {self._topic}: {describe(error)}"
+            of_group = code == KafkaError.GROUP_AUTHORIZATION_FAILED
+            need = f"Read on the group {self._group}" if of_group else f"Read on the topic {self._topic}"
+            text = f"cannot join the group {self._group} of {self._topic}: {describe(error, need)}"
             raise LogError(self._errors.clean(text))
         if code not in self._reported:
             self._reported.add(code)
@@ -192,11 +194,14 @@ class KafkaMembership:
         try:
             found = self._client.committed(asked, timeout=self._timeout_s)
         except KafkaException as error:
-            raise self._errors.translate(f"read committed offsets of the group {self._group}", error) from None
+            action = f"read committed offsets of the group {self._group}"
+            raise self._errors.translate(action, error, f"Read on the group {self._group}") from None
         for partition in found:
             if partition.error is not None:
                 action = f"read the committed offset of {self._topic}[{partition.partition}] in the group {self._group}"
-                raise self._errors.translate(action, KafkaException(partition.error))
+                raise self._errors.translate(
+                    action, KafkaException(partition.error), f"Read on the group {self._group}"
+                )
         return {p.partition: p.offset for p in found if p.offset >= 0}
 
     def leave(self) -> None:

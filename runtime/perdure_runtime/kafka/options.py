@@ -112,9 +112,10 @@ _CONSUMER: Mapping[str, object] = {
     "auto.offset.reset": "error",
     "isolation.level": "read_uncommitted",
 }
+#: Needed by the client library for a reader; nothing joins or commits to this group.
+READER_GROUP = "perdure-reader"
 _READER: Mapping[str, object] = {
-    # Needed by the client library; nothing joins or commits to this group.
-    "group.id": "perdure-reader",
+    "group.id": READER_GROUP,
     "fetch.min.bytes": 1,
     # A partition added while a fetch waits at the broker is only asked for by the next fetch: this bounds that time.
     "fetch.wait.max.ms": 100,

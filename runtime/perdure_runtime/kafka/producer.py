@@ -90,7 +90,7 @@ class KafkaProducer:
                 self._produce(topic, partition, key, value, timestamp_ms, headers, callback)
         except Exception as exception:
             failed = records[index]
-            error = self._fence(f"append to {failed.topic}[{failed.partition}]", exception)
+            error = self._fence(f"append to {failed.topic}[{failed.partition}]", exception, failed.topic)
             self._decide(ack, error)
             raise error from None
         return ack
@@ -139,11 +139,15 @@ class KafkaProducer:
                 if ack.delivered(partition, message.offset()):
                     self._decide(ack, None)
             else:
-                self._decide(ack, self._fence(f"write to {partition.topic}[{partition.partition}]", error))
+                self._decide(
+                    ack, self._fence(f"write to {partition.topic}[{partition.partition}]", error, partition.topic)
+                )
 
         return delivered
 
-    def _fence(self, action: str, cause: BaseException | KafkaError | None) -> ProducerFencedError:
+    def _fence(
+        self, action: str, cause: BaseException | KafkaError | None, topic: str = "it writes to"
+    ) -> ProducerFencedError:
         """Take nothing more, and fail all that is undecided; keeps the first cause.
 
         The client would report what still waits in its queue only when that times out, minutes later.
@@ -152,7 +156,10 @@ class KafkaProducer:
             if self._fence_error is not None:
                 return self._fence_error
             known = kafka_error(cause) if cause is not None else None
-            reason = describe(known) if known is not None else str(cause) or "the broker took nothing for a minute"
+            need = f"Write on the topic {topic}"
+            reason = (
+                describe(known, need) if known is not None else str(cause) or "the broker took nothing for a minute"
+            )
             text = (
                 f"the producer {self.name} could not {action}: {reason}. Nothing it appended after its last "
                 "acknowledgement counts: make a new producer and go on from there"

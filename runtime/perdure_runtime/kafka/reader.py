@@ -21,7 +21,8 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as ClientPartition
 
 from perdure_runtime.kafka.admin import Admin
-from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe, logger
+from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe, describe_need, logger
+from perdure_runtime.kafka.options import READER_GROUP
 from perdure_runtime.log import LogClosedError, LogError, LogRecord, TopicPartition
 
 _WAKE_SLICE_S = 0.05
@@ -98,14 +99,15 @@ class KafkaReader:
             try:
                 found = self._client.list_topics(topic, timeout=self._timeout_s).topics[topic]
             except KafkaException as error:
-                raise self._errors.translate(f"look up the topic {topic}", error) from None
+                raise self._errors.translate(f"look up the topic {topic}", error, describe_need(topic)) from None
             if found.error is None:
                 self._partition_counts[topic] = len(found.partitions)
             elif found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 # The broker that was asked may not have heard of a new topic yet.
                 self._partition_counts[topic] = self._admin.partition_count(topic)
             else:
-                raise self._errors.translate(f"read the topic {topic}", KafkaException(found.error))
+                exception = KafkaException(found.error)
+                raise self._errors.translate(f"read the topic {topic}", exception, describe_need(topic))
         return self._partition_counts[topic]
 
     def unassign(self, partitions: Sequence[TopicPartition]) -> None:
@@ -190,7 +192,8 @@ class KafkaReader:
         if not error.fatal() and error.code() not in _LASTING:
             if error.code() not in self._reported:
                 self._reported.add(error.code())
-                logger.warning("reader %s keeps waiting: %s", self.name, self._errors.clean(describe(error)))
+                text = self._errors.clean(describe(error, f"Describe on the group {READER_GROUP}"))
+                logger.warning("reader %s keeps waiting: %s", self.name, text)
             return
         topic, number = message.topic(), message.partition()
         partition = TopicPartition(topic or "?", number if number is not None else -1)
@@ -203,7 +206,7 @@ class KafkaReader:
                 f"{error.str()}; the log was truncated or its retention passed: start again from what it still holds"
             )
         else:
-            text = f"Kafka: reader {self.name} cannot read {where}: {describe(error)}"
+            text = f"Kafka: reader {self.name} cannot read {where}: {describe(error, f'Read on the topic {topic}')}"
         self._failure = LogError(self._errors.clean(text))
 
     def wake(self) -> None:

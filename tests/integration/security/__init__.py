@@ -1,0 +1,1 @@
+"""Kafka locked down: TLS, SASL/SCRAM, ACLs; and secrets that stay secret."""
