@@ -112,6 +112,22 @@ class HistoryPartition:
         assert self._restore is not None, "the partition is owned already"
         self._restore.fold(record)
 
+    def fold_committed(self, committed: int) -> None:
+        """What the group has committed meanwhile has been sent by its owner."""
+        assert self._restore is not None, "the partition is owned already"
+        self._restore.committed_to(committed)
+
+    def fold_checkpoint(self, complete_ms: int) -> int | None:
+        """Stage what was folded; the effects of the newest folded command may be unsent until it is committed."""
+        assert self._restore is not None, "the partition is owned already"
+        positions = self._positions
+        self._runs.flush()
+        positions.saved_ms = max(complete_ms, positions.saved_ms)
+        # Of a decision that is not complete nothing is in the state: its parts are read again.
+        staged = msgspec.structs.replace(positions, folded_below=self._restore.complete_below)
+        self._store.put(POSITIONS, layout.encode_positions(staged))
+        return positions.recorded + 1
+
     def take_over(self, epoch: int, committed: int | None, now_ms: int, outbox: Outbox) -> Mapping[str, int]:
         """Own the partition from here on; sends again what may be unsent. See ``PartitionHandler.take_over``."""
         assert self._restore is not None, "the partition is owned already"

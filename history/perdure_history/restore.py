@@ -54,7 +54,19 @@ class Restore:
         self._resend_from = -1 if committed is None else committed
         self._ignored = ignored
         self._parts: list[tuple[HistoryRecord, int, bytes]] = []
+        self._parts_offset = 0
         self.unsent: list[Unsent] = []
+
+    @property
+    def complete_below(self) -> int:
+        """The offset below which everything is included; a decision of which a part is missing is not."""
+        return self._parts_offset if self._parts else self._positions.folded_below
+
+    def committed_to(self, committed: int) -> None:
+        """The group has committed up to here meanwhile: the effects below were sent, and need not be sent again."""
+        if committed > self._resend_from:
+            self._resend_from = committed
+            self.unsent = [unsent for unsent in self.unsent if unsent[2] >= committed]
 
     def fold(self, record: LogRecord) -> None:
         """Take in one record of the history topic.
@@ -86,6 +98,8 @@ class Restore:
         if self._parts and self._parts[0][0].command_offset != value.command_offset:
             self._ignored["decision is incomplete"] += len(self._parts)
             self._parts.clear()
+        if not self._parts:
+            self._parts_offset = record.offset
         self._parts.append((value, record.timestamp_ms, record.value))
         if value.part < value.parts:
             return

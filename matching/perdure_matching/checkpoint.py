@@ -120,7 +120,11 @@ def load_state(
 def save_state(
     state: MatchingState, bodies: Bodies, store: PartitionStore, positions: Positions, fence: Fence, now_ms: int
 ) -> int:
-    """Stage what changed since the last checkpoint; returns the position of ``tasks`` it belongs to."""
+    """Stage what changed since the last checkpoint; returns the position of ``tasks`` it belongs to.
+
+    Parameters:
+        positions: where the state stands; its ``saved_ms`` is the time the checkpoint is valid for.
+    """
     # Removals first: an id may have come again since.
     for task in state.removed:
         store.delete(_TASK + task.task_id.encode())
@@ -144,7 +148,7 @@ def save_state(
         else:
             store.put(key, _encode(_heartbeat_of(worker, now_ms)))
     state.workers_changed.clear()
-    saved = Positions(position, positions.workers, now_ms, fence.encode(), positions.mark)
+    saved = Positions(position, positions.workers, positions.saved_ms, fence.encode(), positions.mark)
     store.put(_META, _encode(saved))
     return position
 

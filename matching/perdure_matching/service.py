@@ -123,6 +123,14 @@ class MatchingPartition:
         """Take in a task record without dispatching anything."""
         self._take_task(record)
 
+    def fold_committed(self, committed: int) -> None:
+        """Nothing to do: a takeover asks the workers, whatever was committed."""
+
+    def fold_checkpoint(self, complete_ms: int) -> int | None:
+        """Stage what was folded. It may be written at once: tasks stay until history says that they are over."""
+        self._stage(max(complete_ms, self._positions.saved_ms))
+        return None
+
     def take_over(self, epoch: int, committed: int | None, now_ms: int, outbox: Outbox) -> Mapping[str, int]:
         """Ask the known workers what they hold; tasks that nobody holds are dispatched when they have answered."""
         self._fence.mark(self._own_source, epoch)
@@ -175,6 +183,10 @@ class MatchingPartition:
         """Stage what changed; returns the offset of ``tasks`` to commit."""
         if self._deposed:
             return None
+        return self._stage(self._clock())
+
+    def _stage(self, saved_ms: int) -> int:
+        self._positions.saved_ms = saved_ms
         return save_state(self.state, self._bodies, self._store, self._positions, self._fence, self._clock())
 
     # --- tasks ------------------------------------------------------------------------------------------------------

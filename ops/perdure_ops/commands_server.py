@@ -82,6 +82,10 @@ def server(
         int, typer.Option(help="Replication factor of topics created now; -1: as the brokers are set up.")
     ] = -1,
     create_topics: Annotated[bool, typer.Option(help="Create topics that are missing.")] = True,
+    standbys: Annotated[
+        int,
+        typer.Option(help="Other engines that fold each partition all the time, to take it over at once.", min=0),
+    ] = 1,
     session_timeout_ms: Annotated[
         int | None,
         typer.Option(help="Milliseconds without a sign of life after which others take over.", show_default=False),
@@ -109,6 +113,7 @@ def server(
         processes=processes,
         state_dir=state_dir,
         instance=instance,
+        standbys=standbys,
         session_timeout_ms=session_timeout_ms,
         http_port=http_port or None,
         http_host=http_host,

@@ -1,4 +1,4 @@
-"""Health, readiness and metrics over HTTP: ``/healthz``, ``/readyz``, ``/metrics`` and an index page.
+"""Health, readiness and metrics over HTTP: ``/healthz``, ``/readyz``, ``/partitions``, ``/metrics`` and an index page.
 
 The socket is bound when the endpoints are made, so that a port in use is an error before anything else is started; the
 HTTP server itself is loaded and run in a thread of its own after :meth:`HttpEndpoints.start`. Called by the development
@@ -11,6 +11,7 @@ import html
 import logging
 import socket
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from perdure_ops.errors import CliError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from perdure_ops.metrics import EngineView
+    from perdure_runtime.stats import PartitionStatus
 
 _logger = logging.getLogger("perdure.http")
 
@@ -31,9 +33,19 @@ _INDEX = """<!doctype html>
 </head><body><h1>{title}</h1><p>{text}</p>
 <ul><li><a href="healthz">healthz</a>: the process is alive</li>
 <li><a href="readyz">readyz</a>: every partition it owns is restored and worked on</li>
+<li><a href="partitions">partitions</a>: where each partition stands, as JSON</li>
 <li><a href="metrics">metrics</a>: counters for Prometheus</li></ul>
 </body></html>
 """
+
+
+def _not_ready(partitions: Sequence[PartitionStatus]) -> str:
+    """What an engine that is not ready is waiting for."""
+    open_ = [status for status in partitions if status.state in ("marking", "restoring")]
+    if not open_:
+        return "not ready: waiting for a share of the partitions\n"
+    lines = [f"{s.role}/{s.partition}: {s.state}, {s.remaining} to fold\n" for s in open_]
+    return "not ready: partitions are being restored\n" + "".join(lines)
 
 
 def bind(host: str, port: int, option: str) -> socket.socket:
@@ -98,7 +110,7 @@ class HttpEndpoints:
     def application(self) -> Starlette:
         """The endpoints as an ASGI application."""
         from starlette.applications import Starlette
-        from starlette.responses import HTMLResponse, PlainTextResponse, Response
+        from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
         from starlette.routing import Route
 
         from perdure_ops.metrics import engine_registry, render
@@ -114,12 +126,15 @@ class HttpEndpoints:
         async def readyz(_: Request) -> Response:
             if self._engine.ready:
                 return PlainTextResponse("ready\n")
-            return PlainTextResponse("not ready: partitions are being restored\n", status_code=503)
+            return PlainTextResponse(_not_ready(self._engine.status()), status_code=503)
+
+        async def partitions(_: Request) -> Response:
+            return JSONResponse([status._asdict() for status in self._engine.status()])
 
         async def metrics(_: Request) -> Response:
             return Response(render(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-        routes = {"/": index, "/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+        routes = {"/": index, "/healthz": healthz, "/readyz": readyz, "/partitions": partitions, "/metrics": metrics}
         return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
 
     def _run(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from perdure_runtime.stats import PartitionStatus
 
 #: Field of the engine's statistics → what it counts, since the role was (re)started.
 COUNTERS = {
@@ -18,10 +21,16 @@ COUNTERS = {
     "dead_letters": "Records that could not be processed.",
     "folded": "Records folded to restore state.",
     "takeovers": "Partitions taken over.",
+    "standby_folded": "Records folded of partitions that others own.",
 }
 GAUGES = {
     "live_partitions": "Partitions owned and being worked on.",
     "restoring_partitions": "Partitions owned and being restored.",
+    "restore_records_remaining": "Offsets that owned partitions have still to fold before they are worked on.",
+    "standby_partitions": "Partitions of others that are folded here, to be taken over at once.",
+    "standby_records_remaining": "Offsets that those have still to fold before they are hot the first time.",
+    "standby_lag_seconds": "Age of the newest folded record while there is more to fold; 0 without.",
+    "checkpoint_age_seconds": "For how long state has been waiting to be written; a second or two under load.",
 }
 
 
@@ -34,6 +43,9 @@ class EngineView(Protocol):
 
     def stats(self) -> Mapping[str, Any]:
         """Statistics by role."""
+
+    def status(self) -> Sequence[PartitionStatus]:
+        """Every partition that is owned or folded by this engine."""
 
 
 class EngineCollector(Collector):

@@ -53,6 +53,7 @@ class ServerOptions:
         processes: ``one``, ``roles`` (one for each role), or a number, each with all the roles.
         state_dir: folder for state stores; one folder in it for each instance.
         instance: this engine's name across restarts.
+        standbys: how many other engines fold each partition, to be ready for it; 0: none.
         session_timeout_ms: after how long without a sign of life others take over.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
         http_host: address to listen on.
@@ -68,6 +69,7 @@ class ServerOptions:
     processes: str = ONE_PROCESS
     state_dir: Path = Path(".perdure/server")
     instance: str = ""
+    standbys: int = 1
     session_timeout_ms: int | None = None
     http_port: int | None = None
     http_host: str = "127.0.0.1"
@@ -105,6 +107,7 @@ def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...]
     command += ["--namespace", options.namespace, "--roles", ",".join(roles)]
     command += ["--processes", ONE_PROCESS, "--instance", instance, "--state-dir", str(options.state_dir)]
     command += ["--log-level", options.log_level, "--http-host", options.http_host]
+    command += ["--standbys", str(options.standbys)]
     if options.session_timeout_ms is not None:
         command += ["--session-timeout-ms", str(options.session_timeout_ms)]
     if options.http_port is not None:
@@ -168,7 +171,8 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         log = open_log(options.address, options=settings)
         started.callback(log.close)
         state_folder = options.state_dir / options.namespace / instance
-        engine = Engine(log, names, state_folder, make_roles(options.roles, names), instance=instance)
+        roles = make_roles(options.roles, names)
+        engine = Engine(log, names, state_folder, roles, instance=instance, standbys=options.standbys)
         engine.start()
         started.callback(engine.stop)
         if page is not None:

@@ -23,6 +23,7 @@ class _Checkpoint:
 
     batch: SealedBatch
     offsets: dict[int, int]
+    taken_s: float
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class _Commit:
     taken: Ack
     batches: list[SealedBatch]
     acknowledged: dict[int, int]
+    taken_s: float
 
 
 class Checkpoints:
@@ -54,6 +56,10 @@ class Checkpoints:
         self._to_commit: dict[int, int] = {}
         self._to_write: list[SealedBatch] = []
         self._acknowledged: dict[int, int] = {}
+        self._to_write_taken_s = 0.0
+        #: When the newest checkpoint that is written was taken, and since when there was something unwritten.
+        self._written_s = 0.0
+        self._unwritten_since_s: float | None = None
         self._commit: _Commit | None = None
         #: How many sends are not acknowledged yet, and how many commits were written so far.
         self.unacknowledged = 0
@@ -69,9 +75,16 @@ class Checkpoints:
         self._waiting.append(acknowledgement)
         self.unacknowledged += 1
 
-    def taken(self, offsets: dict[int, int]) -> None:
+    def taken(self, offsets: dict[int, int], now_s: float) -> None:
         """A checkpoint was staged in the store; ``offsets`` of the owned topic are done once it is written."""
-        self._waiting.append(_Checkpoint(self._store.seal(), offsets))
+        if self._unwritten_since_s is None:
+            self._unwritten_since_s = now_s
+        self._waiting.append(_Checkpoint(self._store.seal(), offsets, now_s))
+
+    def age_s(self, now_s: float) -> float:
+        """For how long there has been state that was staged and is not written; 0 if all is. From any thread."""
+        since_s = self._unwritten_since_s
+        return 0.0 if since_s is None else max(0.0, now_s - max(since_s, self._written_s))
 
     def settle(self) -> None:
         """Take note of acknowledgements: of records in their order, and of the commit that is on its way.
@@ -84,6 +97,7 @@ class Checkpoints:
             first = waiting[0]
             if isinstance(first, _Checkpoint):
                 self._to_write.append(first.batch)
+                self._to_write_taken_s = first.taken_s
                 self._to_commit.update(first.offsets)
                 self._acknowledged.update(self._acknowledged_since)
                 self._acknowledged_since.clear()
@@ -109,7 +123,7 @@ class Checkpoints:
         if self._commit is not None or not self._to_commit:
             return
         taken = self._membership.commit(self._to_commit)
-        self._commit = _Commit(taken, self._to_write, self._acknowledged)
+        self._commit = _Commit(taken, self._to_write, self._acknowledged, self._to_write_taken_s)
         self._to_write, self._to_commit, self._acknowledged = [], {}, {}
 
     def wait(self, timeout_s: float) -> None:
@@ -132,3 +146,6 @@ class Checkpoints:
         }
         self._store.commit(commit.batches, positions)
         self.written += 1
+        self._written_s = commit.taken_s
+        if not self.pending:
+            self._unwritten_since_s = None

@@ -18,8 +18,8 @@ from typing import Protocol, cast
 
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, Reader
-from perdure_runtime.processor import IDLE_WAIT_S, Phase, Processor
-from perdure_runtime.stats import ProcessorStats
+from perdure_runtime.processor import IDLE_WAIT_S, Processor
+from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError
 from perdure_schemas.topics import TopicNames
 
@@ -51,6 +51,7 @@ class Engine:
         instance: this engine's name across restarts; no other engine of the namespace may have it.
         single_thread: run all roles in one thread (needs a log with ``wait_any``, which is the embedded one).
         now_ms: the wall clock.
+        standbys: how many other engines fold each partition all the time, to be ready for it; 0: none.
         on_idle: called on the engine's thread when no role finds anything to do; true if it gave them something, so
             that they look again before they wait. For a test environment that skips time; needs ``single_thread``.
     """
@@ -65,6 +66,7 @@ class Engine:
         instance: str,
         single_thread: bool = False,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        standbys: int = 0,
         on_idle: Callable[[], bool] | None = None,
     ) -> None:
         self._log = log
@@ -74,6 +76,7 @@ class Engine:
         self._instance = instance
         self._single_thread = single_thread
         self._now_ms = now_ms
+        self._standbys = standbys
         self._on_idle = on_idle
         self._stores: dict[str, StateStore] = {}
         self._processors: dict[str, Processor] = {}
@@ -128,11 +131,12 @@ class Engine:
         """Counters of each role since its last (re)start."""
         found = {}
         for name, processor in list(self._processors.items()):
-            phases = list(processor.partitions.values())
-            processor.stats.live_partitions = phases.count(Phase.LIVE)
-            processor.stats.restoring_partitions = len(phases) - phases.count(Phase.LIVE)
-            found[name] = processor.stats
+            found[name] = processor.refresh_stats()
         return found
+
+    def status(self) -> list[PartitionStatus]:
+        """Every partition that is owned or folded here, by role and number."""
+        return [status for processor in list(self._processors.values()) for status in processor.status()]
 
     def wake(self) -> None:
         """Make the roles look at once whether there is something to do. May be called from any thread."""
@@ -192,6 +196,7 @@ class Engine:
             instance=self._instance,
             now_ms=self._now_ms,
             unique=lambda: uuid.uuid4().hex,
+            standbys=self._standbys,
         )
         self._processors[role.name] = processor
         return processor

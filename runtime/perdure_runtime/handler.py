@@ -45,7 +45,8 @@ class Outbox(Protocol):
 
 
 class PartitionHandler(Protocol):
-    """One partition of a role. Life: ``fold``* → ``take_over`` → (``handle`` | ``tick`` | ``checkpoint``)*."""
+    """One partition of a role. Life: (``fold`` | ``fold_checkpoint`` | ``fold_committed``)* → ``take_over`` →
+    (``handle`` | ``tick`` | ``checkpoint``)*. A standby stays in the first part for as long as another owns it."""
 
     def restore_offset(self) -> int | None:
         """Where folding of the restored topic starts: behind what the store holds; ``None``: at the beginning.
@@ -55,6 +56,17 @@ class PartitionHandler(Protocol):
 
     def fold(self, record: LogRecord) -> None:
         """Take in one record of the restored topic, without sending anything."""
+
+    def fold_committed(self, committed: int) -> None:
+        """While folding: the group has committed up to here meanwhile, so effects below need not be sent again."""
+
+    def fold_checkpoint(self, complete_ms: int) -> int | None:
+        """While folding: stage the folded state, with the positions it belongs to, in the store.
+
+        ``complete_ms``: a time at which the state held all that stood in the log; 0 while there was none since
+        :meth:`restore_offset`. Returns the offset of the owned topic up to which the group must have committed before
+        this may be written, because effects of what is folded may be unsent (I4); ``None``: it may be written at once.
+        """
 
     def take_over(self, epoch: int, committed: int | None, now_ms: int, outbox: Outbox) -> Mapping[str, int]:
         """Own the partition from here on: the fold has reached our mark, whose offset is ``epoch``.

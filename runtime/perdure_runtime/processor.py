@@ -20,15 +20,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
-from perdure_runtime.handler import PartitionHandler, Role
-from perdure_runtime.log import Ack, Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
+from perdure_runtime.folding import Folding
+from perdure_runtime.handler import Role
+from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
-from perdure_runtime.stats import ProcessorStats
+from perdure_runtime.owned import Owned, Phase
+from perdure_runtime.standby import Standbys
+from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore
 from perdure_schemas import codec
 from perdure_schemas.keys import mark_key
@@ -54,32 +55,6 @@ IDLE_WAIT_S = 0.5
 PROGRESS_INTERVAL_S = 2.0
 
 
-class Phase(Enum):
-    """Where a partition stands."""
-
-    MARKING = auto()
-    RESTORING = auto()
-    LIVE = auto()
-
-
-@dataclass(slots=True)
-class _Owned:
-    """A partition that is ours, or about to be."""
-
-    partition: int
-    mark: Ack
-    phase: Phase = Phase.MARKING
-    epoch: int = -1
-    committed: int | None = None
-    handler: PartitionHandler | None = None
-    dirty: bool = False
-    #: When the handler's tick is due; ``None``: not by itself.
-    due_ms: int | None = None
-    restore_started_s: float = 0.0
-    restore_logged_s: float = 0.0
-    folded: int = 0
-
-
 class Processor:
     """Runs one role on the partitions that the group gives to this member.
 
@@ -91,6 +66,8 @@ class Processor:
         instance: this member's name across restarts.
         now_ms: the wall clock, in milliseconds since the epoch.
         unique: a source of unique names for owner marks.
+        monotonic_s: the monotonic clock, in seconds.
+        standbys: how many other members fold each partition all the time, to be ready for it; 0: none.
     """
 
     def __init__(
@@ -104,6 +81,7 @@ class Processor:
         now_ms: Callable[[], int],
         unique: Callable[[], str],
         monotonic_s: Callable[[], float] = time.monotonic,
+        standbys: int = 0,
     ) -> None:
         self.role = role
         self.stats = ProcessorStats()
@@ -114,7 +92,7 @@ class Processor:
         self._now_ms = now_ms
         self._unique = unique
         self._monotonic_s = monotonic_s
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, Owned] = {}
         self._outbox = CheckedOutbox(log, names)
         self._checkpointed_s = 0.0
         self._committed_s = 0.0
@@ -139,6 +117,11 @@ class Processor:
             self._close_clients()
             raise
         self._checkpoints = Checkpoints(store, self._membership, role.restored_topic)
+        self._follows = standbys
+        self._standbys = Standbys(
+            role, log, store, self._membership,
+            name=f"{role.name}-{instance}", now_ms=now_ms, monotonic_s=monotonic_s,
+        )  # fmt: skip
 
     # --- the outside ----------------------------------------------------------------------------------------------
 
@@ -151,6 +134,32 @@ class Processor:
     def partitions(self) -> dict[int, Phase]:
         """The partitions we own, and where each stands."""
         return {partition: owned.phase for partition, owned in list(self._owned.items())}
+
+    def status(self) -> list[PartitionStatus]:
+        """Every partition that is owned or folded here, in order, and how far it is. May be called from any thread."""
+        found = [
+            PartitionStatus(self.role.name, partition, owned.phase.name.lower(), owned.remaining)
+            for partition, owned in list(self._owned.items())
+        ]
+        for partition, remaining in self._standbys.partitions.items():
+            state = "standby, catching up" if remaining else "standby"
+            found.append(PartitionStatus(self.role.name, partition, state, remaining))
+        return sorted(found)
+
+    def refresh_stats(self) -> ProcessorStats:
+        """The counters, with what is measured only when somebody asks."""
+        stats = self.stats
+        phases = list(self.partitions.values())
+        standbys = self._standbys.partitions
+        stats.live_partitions = phases.count(Phase.LIVE)
+        stats.restoring_partitions = len(phases) - stats.live_partitions
+        stats.restore_records_remaining = sum(owned.remaining for owned in list(self._owned.values()))
+        stats.standby_partitions = len(standbys)
+        stats.standby_records_remaining = sum(standbys.values())
+        stats.standby_folded = self._standbys.folded
+        stats.standby_lag_seconds = self._standbys.lag_s()
+        stats.checkpoint_age_seconds = self._checkpoints.age_s(self._monotonic_s())
+        return stats
 
     def step(self, timeout_s: float) -> bool:
         """Do what there is to do, waiting up to ``timeout_s`` for it. Returns whether there was anything.
@@ -178,8 +187,9 @@ class Processor:
         now_s = self._monotonic_s()
         self._checkpoint_if_due(now_s)
         self.stats.checkpoints = self._checkpoints.written
+        folded = self._standbys.step(len(records))
         self._housekeeping_s = now_s + self._quiet_s()
-        return bool(records) or ticked
+        return bool(records) or ticked or folded
 
     def is_due(self) -> bool:
         """Whether a step has something to do even if no record came."""
@@ -194,8 +204,8 @@ class Processor:
     def _quiet_s(self) -> float:
         """How long nobody needs to look when no record comes and nothing is due."""
         if self._checkpoints.pending or any(owned.dirty for owned in self._owned.values()):
-            return CHECKPOINT_INTERVAL_S
-        return IDLE_WAIT_S
+            return self._standbys.wait_s(CHECKPOINT_INTERVAL_S)
+        return self._standbys.wait_s(IDLE_WAIT_S)
 
     def run(self) -> None:
         """Step until :meth:`stop` is called."""
@@ -218,6 +228,7 @@ class Processor:
             try:
                 self._membership.leave()
             finally:
+                self._standbys.close()
                 self._close_clients()
 
     def _close_clients(self) -> None:
@@ -226,17 +237,24 @@ class Processor:
         finally:
             self._producer.close()
 
+    def _follow(self) -> None:
+        if self._follows:
+            self._standbys.follow(set(range(self._names.partitions)) - set(self._owned))
+
     # --- ownership ------------------------------------------------------------------------------------------------
 
     def _on_assigned(self, partitions: list[int]) -> None:
         for partition in partitions:
             if partition in self._owned:
                 continue
+            # First of all: the mark must stand behind everything that the standby has folded.
+            folding = self._standbys.hand_over(partition)
             mark = OwnerMark(source=self._source(partition), owner=self._instance, time_ms=self._now_ms())
             record = NewRecord(self.role.restored_topic, partition, self._mark_key(partition), codec.encode(mark))
             acknowledgement = self._producer.append([record])
             acknowledgement.on_done(lambda _: self.reader.wake())
-            self._owned[partition] = _Owned(partition, acknowledgement)
+            self._owned[partition] = Owned(partition, acknowledgement, folding=folding)
+        self._follow()
         self._joined = True  # after them, or another thread could take us for ready in between
         if partitions:
             _logger.info("role=%s event=assigned partitions=%s", self.role.name, sorted(partitions))
@@ -260,12 +278,14 @@ class Processor:
                 )
                 self._store.drop_partition(partition)
         self._find_due()
+        if not self._lost:
+            self._follow()
         if partitions:
             _logger.info(
                 "role=%s event=%s partitions=%s", self.role.name, "lost" if lost else "revoked", sorted(partitions)
             )
 
-    def _begin_restore(self, owned: _Owned) -> None:
+    def _begin_restore(self, owned: Owned) -> None:
         error = owned.mark.error()
         if error is not None:
             raise error
@@ -273,37 +293,24 @@ class Processor:
         owned.epoch = owned.mark.offsets()[TopicPartition(self.role.restored_topic, partition)]
         owned.committed = self._membership.committed([partition]).get(partition)
         restored = TopicPartition(self.role.restored_topic, partition)
-        handler = self._open_handler(partition, owned.committed)
-        start = handler.restore_offset()
-        if start is not None and start > owned.epoch:
-            _logger.warning(
-                "role=%s partition=%d event=state_discarded reason='the state is ahead of the log (offset %d, mark %d):"
-                " it belongs to another cluster or to topics that were made anew'",
-                self.role.name, partition, start, owned.epoch,
-            )  # fmt: skip
-            self._store.wipe_partition(partition)
-            handler = self.role.open(partition, self._store.partition(partition), owned.committed)
-            start = handler.restore_offset()
-        low, _ = self._log.watermarks(restored)
-        owned.handler = handler
+        now_s = self._monotonic_s()
+        folding = owned.folding
+        if folding is None:
+            folding = Folding(self.role, self._store, partition, owned.committed, self._now_ms(), now_s)
+            low, _ = self._log.watermarks(restored)
+            folding.begin(low, owned.epoch)
+        else:
+            folding.folded = 0
+            folding.commit_seen(owned.committed)
+        owned.folding = folding
         owned.phase = Phase.RESTORING
-        owned.restore_started_s = owned.restore_logged_s = self._monotonic_s()
-        self.reader.assign({restored: low if start is None else max(start, low)})
+        owned.restore_started_s = owned.restore_logged_s = now_s
+        self.reader.assign({restored: folding.position})
 
-    def _open_handler(self, partition: int, committed: int | None) -> PartitionHandler:
-        """The handler on the stored state; state that it cannot read is a cache gone bad, and is built again."""
-        try:
-            return self.role.open(partition, self._store.partition(partition), committed)
-        except Exception as error:
-            _logger.warning(
-                "role=%s partition=%d event=state_discarded reason=%r", self.role.name, partition, reason_of(error)
-            )
-            self._store.wipe_partition(partition)
-            return self.role.open(partition, self._store.partition(partition), committed)
-
-    def _go_live(self, owned: _Owned) -> None:
-        assert owned.handler is not None
-        partition = owned.partition
+    def _go_live(self, owned: Owned) -> None:
+        assert owned.folding is not None
+        partition, folded = owned.partition, owned.folding.folded
+        owned.handler, owned.folding = owned.folding.adopt(), None
         mark = codec.encode(
             OwnerMark(source=self._source(partition), epoch=owned.epoch, owner=self._instance, time_ms=self._now_ms())
         )
@@ -331,7 +338,7 @@ class Processor:
         self.stats.takeovers += 1
         _logger.info(
             "role=%s partition=%d event=live epoch=%d folded=%d seconds=%.3f",
-            self.role.name, partition, owned.epoch, owned.folded, self._monotonic_s() - owned.restore_started_s,
+            self.role.name, partition, owned.epoch, folded, self._monotonic_s() - owned.restore_started_s,
         )  # fmt: skip
 
     # --- processing -----------------------------------------------------------------------------------------------
@@ -343,7 +350,7 @@ class Processor:
         self.stats.batches += 1
         for record in records:
             owned = self._owned.get(record.partition)
-            if owned is None or owned.handler is None:
+            if owned is None:
                 continue
             if owned.phase is Phase.LIVE:
                 if record.partition in moved and record.topic == self.role.restored_topic:
@@ -362,7 +369,7 @@ class Processor:
                 owned.due_ms = owned.handler.next_wakeup_ms()
             self._find_due()
 
-    def _handle(self, owned: _Owned, record: LogRecord) -> None:
+    def _handle(self, owned: Owned, record: LogRecord) -> None:
         assert owned.handler is not None
         self.stats.records += 1
         owned.dirty = True
@@ -376,16 +383,16 @@ class Processor:
             del self._outbox.records[sent_before:]
             self._quarantine(owned, record, error)
 
-    def _fold(self, owned: _Owned, record: LogRecord) -> None:
-        assert owned.handler is not None
-        owned.folded += 1
+    def _fold(self, owned: Owned, record: LogRecord) -> None:
+        assert owned.folding is not None
         self.stats.folded += 1
         try:
-            owned.handler.fold(record)
+            owned.folding.fold(record)
         except Exception as error:
             self._quarantine(owned, record, error)
-        if not owned.folded & 0xFF:
+        if not owned.folding.folded & 0xFF:
             now_s = self._monotonic_s()
+            owned.folding.checkpoint_if_due(now_s)
             if now_s - owned.restore_logged_s > PROGRESS_INTERVAL_S:
                 owned.restore_logged_s = now_s
                 _logger.info(
@@ -393,8 +400,7 @@ class Processor:
                     self.role.name, record.partition, record.offset, owned.epoch,
                 )  # fmt: skip
 
-    def _quarantine(self, owned: _Owned, record: LogRecord, error: Exception) -> None:
-        assert owned.handler is not None
+    def _quarantine(self, owned: Owned, record: LogRecord, error: Exception) -> None:
         reason = reason_of(error)
         _logger.error(
             "role=%s topic=%s partition=%d offset=%d event=dead_letter reason=%r",
@@ -403,7 +409,7 @@ class Processor:
         )  # fmt: skip
         self.stats.dead_letters += 1
         self._outbox.send(dead_letter(self._names.dead_letters, record, reason, self._now_ms()))
-        if owned.phase is Phase.LIVE:
+        if owned.handler is not None:
             sent_before = len(self._outbox.records)
             try:
                 owned.handler.quarantine(record, reason, self._outbox)
@@ -460,7 +466,7 @@ class Processor:
                 if offset is not None:
                     offsets[owned.partition] = offset
         self._find_due()
-        self._checkpoints.taken(offsets)
+        self._checkpoints.taken(offsets, self._monotonic_s())
 
     def _flush(self, timeout_s: float, *, in_callback: bool) -> None:
         """Send, checkpoint and commit everything, waiting at most ``timeout_s`` for the log and the group."""

@@ -5,7 +5,8 @@ It is a cache of the log and never precious: deleted, it is rebuilt. Invariants:
 * writes reach the disk only through :meth:`StateStore.commit`, in the order of :meth:`StateStore.seal`, each sealed
   batch in one RocksDB write; the shell commits a batch only when the log has acknowledged all that was sent before it,
   so the store never knows more than the log;
-* reads see staged and sealed writes.
+* reads see staged and sealed writes;
+* two views of one database (:meth:`StateStore.beside`) never have the same partition at the same time.
 
 Called by the processor shell; handlers see one partition of it as a ``PartitionStore``.
 """
@@ -47,9 +48,8 @@ class StateStore:
     """
 
     def __init__(self, path: Path, version: int) -> None:
-        self._path = path
         path.mkdir(parents=True, exist_ok=True)
-        self._database = _open(path)
+        self._use(_open(path))
         found = self._database.get(_VERSION_KEY)
         wanted = str(version).encode()
         if found is None:
@@ -60,6 +60,9 @@ class StateStore:
                 f"the state folder {path} was written with layout version {found.decode()}, this program has version"
                 f" {version}; delete the folder (it is rebuilt from the log), or run the program that wrote it"
             )
+
+    def _use(self, database: rocksdict.Rdict) -> None:
+        self._database = database
         #: What is not on disk yet: key → (value, number of the batch it belongs to).
         self._overlay: dict[bytes, tuple[bytes | None, int]] = {}
         self._overlay_keys: list[bytes] | None = None
@@ -69,6 +72,19 @@ class StateStore:
     def partition(self, partition: int) -> StorePartition:
         """The part of the store that belongs to ``partition``."""
         return StorePartition(self, partition.to_bytes(2, "big"))
+
+    def beside(self) -> StateStore:
+        """A second view of the same database, with staged writes of its own: for a partition that is being folded, and
+        whose checkpoints follow another rule than those of the owned ones. It is never closed by itself."""
+        view = StateStore.__new__(StateStore)
+        view._use(self._database)
+        return view
+
+    def adopt(self, part: StorePartition) -> None:
+        """Make a partition of a view made by :meth:`beside` one of this store's: what is staged there and not on disk
+        is staged here."""
+        for key, (value, _) in part.redirect(self).items():
+            self.stage(key, value)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a full key."""
@@ -139,6 +155,11 @@ class StateStore:
                 iterator.next()
                 yield on_disk, value
 
+    def take_pending(self) -> dict[bytes, tuple[bytes | None, int]]:
+        """Give away all writes that are not on disk: key → (value, number of the batch)."""
+        taken, self._overlay, self._staged, self._overlay_keys = self._overlay, {}, {}, None
+        return taken
+
     def drop_partition(self, partition: int) -> None:
         """Forget what is staged for a partition that is not ours any more; what is on disk stays for its return."""
         prefix = partition.to_bytes(2, "big")
@@ -181,6 +202,11 @@ class StorePartition:
     def __init__(self, store: StateStore, prefix: bytes) -> None:
         self._store = store
         self._prefix = prefix
+
+    def redirect(self, store: StateStore) -> dict[bytes, tuple[bytes | None, int]]:
+        """Read and stage in another view from now on. Returns what the old one has not on disk, by full key."""
+        left, self._store = self._store, store
+        return left.take_pending()
 
     def get(self, key: bytes) -> bytes | None:
         """The value of ``key``, staged writes included."""

@@ -123,6 +123,15 @@ class TimersPartition:
         """Take in a timer record; nothing fires."""
         self._take(record)
 
+    def fold_committed(self, committed: int) -> None:
+        """Nothing to do: what is due is sent by the clock, whatever was committed."""
+
+    def fold_checkpoint(self, complete_ms: int) -> int | None:
+        """Stage what was folded. It may be written at once: a wake-up that an owner had to send is still a timer here
+        until history says that it is over."""
+        self._stage(max(complete_ms, self._positions.saved_ms))
+        return None
+
     def take_over(self, epoch: int, committed: int | None, now_ms: int, outbox: Outbox) -> Mapping[str, int]:
         """Own the partition: what is due fires at the next tick, also what an earlier owner may have fired."""
         self._epoch = epoch
@@ -173,8 +182,9 @@ class TimersPartition:
 
     def checkpoint(self) -> int | None:
         """Stage what changed; returns the offset of ``timers`` to commit."""
-        if self._deposed:
-            return None
+        return None if self._deposed else self._stage(self._clock())
+
+    def _stage(self, saved_ms: int) -> int:
         now_ms = self._clock()
         position = self._positions.timers
         store_after_ms = self._config.store_after_ms
@@ -187,7 +197,8 @@ class TimersPartition:
             stored.append(timer.timer_id)
         for timer_id in stored:
             del self._unstored[timer_id]
-        self._far.save(Positions(position, now_ms, self._fence.encode(), self._positions.mark))
+        self._positions.saved_ms = saved_ms
+        self._far.save(Positions(position, saved_ms, self._fence.encode(), self._positions.mark))
         return position
 
     # --- records ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ import pytest
 from perdure_ops.errors import CliError
 from perdure_ops.http_endpoints import HttpEndpoints, bind
 from perdure_ops.metrics import COUNTERS, GAUGES
-from perdure_runtime.stats import ProcessorStats
+from perdure_runtime.stats import PartitionStatus, ProcessorStats
 
 
 class FakeEngine:
@@ -22,6 +23,9 @@ class FakeEngine:
 
     def stats(self) -> Mapping[str, ProcessorStats]:
         return {"history": ProcessorStats(records=42, live_partitions=3), "timers": ProcessorStats()}
+
+    def status(self) -> list[PartitionStatus]:
+        return [PartitionStatus("history", 0, "restoring", 17), PartitionStatus("history", 1, "standby", 0)]
 
 
 @pytest.fixture
@@ -50,7 +54,10 @@ def test_a_living_process_is_healthy_whether_it_is_ready_or_not(endpoints: HttpE
 
 
 def test_readiness_follows_the_engine(endpoints: HttpEndpoints, engine: FakeEngine) -> None:
-    assert _get(endpoints, "readyz")[0] == 503
+    assert _get(endpoints, "readyz") == (
+        503,
+        "not ready: partitions are being restored\nhistory/0: restoring, 17 to fold\n",
+    )
     engine.ready = True
     assert _get(endpoints, "readyz") == (200, "ready\n")
 
@@ -64,6 +71,15 @@ def test_metrics_are_the_engines_counters_by_role(endpoints: HttpEndpoints, engi
     assert 'perdure_engine_records_total{role="timers"} 0.0' in text
     assert "perdure_engine_ready 1.0" in text
     assert "process_resident_memory_bytes" in text
+
+
+def test_where_each_partition_stands_is_told_as_json(endpoints: HttpEndpoints) -> None:
+    status, text = _get(endpoints, "partitions")
+    assert status == 200
+    assert json.loads(text) == [
+        {"role": "history", "partition": 0, "state": "restoring", "remaining": 17},
+        {"role": "history", "partition": 1, "state": "standby", "remaining": 0},
+    ]
 
 
 def test_every_statistic_has_a_metric() -> None:

@@ -31,6 +31,7 @@ class Echo:
         self.seen = int.from_bytes(store.get(b"seen") or b"", "big")
         self.next_command = int.from_bytes(store.get(b"next") or b"", "big")
         self.wakeup_ms: int | None = None
+        self.committed = -1
         self.quarantined: list[str] = []
 
     def restore_offset(self) -> int | None:
@@ -41,6 +42,13 @@ class Echo:
         if not keys.is_mark(record.key):
             self.folded.append(record.value)
             self.next_command = int(record.value or b"0") + 1
+
+    def fold_committed(self, committed: int) -> None:
+        self.committed = committed
+
+    def fold_checkpoint(self, complete_ms: int) -> int | None:
+        self.checkpoint()
+        return self.next_command
 
     def take_over(self, epoch: int, committed: int | None, now_ms: int, outbox: Outbox) -> Mapping[str, int]:
         self.epoch = epoch
@@ -95,7 +103,7 @@ class EchoRole:
 class Shell:
     """A log, a store and a processor under test, with a clock that only moves when told."""
 
-    def __init__(self, log: EmbeddedLog, path: Path, instance: str = "one") -> None:
+    def __init__(self, log: EmbeddedLog, path: Path, instance: str = "one", *, standbys: int = 0) -> None:
         self.log = log
         self.role = EchoRole()
         self.time_ms = 1_000_000
@@ -110,6 +118,7 @@ class Shell:
             now_ms=lambda: self.time_ms,
             unique=lambda: f"{instance}-{next(unique)}",
             monotonic_s=lambda: self.time_ms / 1000,
+            standbys=standbys,
         )
 
     def steps(self, count: int = 20) -> None:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from perdure_history.service import HistoryConfig, HistoryRole
 from perdure_matching.core.idle import WorkLeft, work_left
@@ -81,7 +82,7 @@ class LocalEngine:
             )
             timers = self._timers = _SeenTimersRole(names, now_ms)
         connect.create_platform_topics(self.log, names)
-        clock = {} if now_ms is None else {"now_ms": now_ms}
+        clock: dict[str, Any] = {} if now_ms is None else {"now_ms": now_ms}
         self._engine = Engine(
             self.log,
             names,
