@@ -12,6 +12,7 @@ import pytest_asyncio
 from perdure.client import Client
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
+from tests.support.auditing import assert_sound
 from tests.support.kafka_broker import BrokerUnavailableError, NativeBroker, broker_is_required, session_bootstrap
 from tests.support.platform import embedded_platform, kafka_platform
 
@@ -79,6 +80,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[tuple[Log, TopicNames]]
     else:
         with embedded_platform() as running:
             yield running
+            _audit(request, *running)
 
 
 @pytest_asyncio.fixture
@@ -91,12 +93,19 @@ async def client(platform: tuple[Log, TopicNames]) -> AsyncIterator[Client]:
 
 
 @pytest_asyncio.fixture
-async def embedded_client() -> AsyncIterator[Client]:
+async def embedded_client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     """A client of a running engine on the embedded log only: for what does not depend on the log."""
     with embedded_platform() as (log, names):
         client = Client.from_log(log, namespace=names.namespace)
         yield client
         await client.close()
+        _audit(request, log, names)
+
+
+def _audit(request: pytest.FixtureRequest, log: Log, names: TopicNames) -> None:
+    """What a test left in the log must be sound, unless it wrote nonsense into it on purpose."""
+    if request.node.get_closest_marker("writes_nonsense") is None:
+        assert_sound(log, names)
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import typer
 
 from perdure_ops import (
     commands_activity,
+    commands_audit,
     commands_deployment,
+    commands_dlq,
     commands_operations,
     commands_replay,
     commands_reset,
@@ -40,6 +42,9 @@ app = typer.Typer(
 )
 app.command("dev")(commands_server.dev)
 app.command("server")(commands_server.server)
+app.command("audit")(commands_audit.audit)
+app.command("dump")(commands_audit.dump)
+app.add_typer(commands_dlq.app, name="dlq")
 app.add_typer(commands_topics.app, name="topics")
 commands_workflow.app.command("replay")(commands_replay.replay)
 commands_workflow.app.command("reset")(commands_reset.reset)

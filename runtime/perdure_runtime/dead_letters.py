@@ -16,6 +16,7 @@ VALUE_BYTES_MAX = RECORD_BYTES_MAX - 128 * 1024
 KEY_BYTES_MAX = 16 * 1024
 HEADERS_BYTES_MAX = 32 * 1024
 REASON_CHARS_MAX = 2_000
+_CUT = "(too large for this letter, so cut: "
 
 
 def reason_of(error: BaseException) -> str:
@@ -24,6 +25,13 @@ def reason_of(error: BaseException) -> str:
     if len(text) > REASON_CHARS_MAX:
         text = f"{text[:REASON_CHARS_MAX]}… ({len(text)} characters)"
     return text.encode(errors="replace").decode()
+
+
+def is_cut(letter: DeadLetter) -> bool:
+    """Whether a letter does not hold its record in full."""
+    if letter.value is not None and len(letter.value) >= VALUE_BYTES_MAX:
+        return True
+    return letter.reason.endswith(")") and _CUT in letter.reason
 
 
 def dead_letter(topic: str, record: LogRecord, reason: str, now_ms: int) -> NewRecord:
@@ -40,7 +48,7 @@ def dead_letter(topic: str, record: LogRecord, reason: str, now_ms: int) -> NewR
         cut.append(f"all of its {len(headers)} headers")
         headers = {}
     if cut:
-        reason = f"{reason} (too large for this letter, so cut: {', '.join(cut)})"
+        reason = f"{reason} {_CUT}{', '.join(cut)})"
     letter = DeadLetter(
         topic=record.topic,
         partition=record.partition,

@@ -98,7 +98,7 @@ class Audit:
 
     def finish(self) -> list[Breach]:
         """All breaches, of a log that was taken in to its end while nothing was on its way."""
-        return [*self._told(), *self.open_questions()]
+        return [*self.told(), *self.open_questions()]
 
     def counts(self) -> Counts:
         """What has been seen so far."""
@@ -201,7 +201,7 @@ class Audit:
 
     # --- what concerns several topics -------------------------------------------------------------------------------
 
-    def _told(self) -> list[Breach]:
+    def told(self) -> list[Breach]:
         """The breaches told so far, without records that the engine has given up, which have a dead letter."""
         return [
             breach

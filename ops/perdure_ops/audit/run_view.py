@@ -33,10 +33,12 @@ CLOSING: dict[type, WorkflowStatus] = {
 class _Pending:
     """An activity or a workflow task that is not over: its attempt, and whether a task for it is with matching."""
 
-    __slots__ = ("attempt", "dispatched", "task_queue")
+    __slots__ = ("attempt", "attempts_before", "dispatched", "task_queue")
 
     def __init__(self, attempt: int, dispatched: bool, task_queue: str) -> None:
         self.attempt = attempt
+        #: How many attempts were made before an operator had them counted anew.
+        self.attempts_before = 0
         self.dispatched = dispatched
         self.task_queue = task_queue
 
@@ -235,6 +237,7 @@ class RunView:
                 f"attempt {attributes.attempt} of activity {attributes.scheduled_event_id} follows {activity.attempt}",
             )
         activity.attempt = attributes.attempt
+        activity.attempts_before = attributes.attempts_before
         backs_off = attributes.started_time_ms is None and attributes.scheduled_time_ms > event.event_time_ms
         activity.dispatched = not backs_off
         if attributes.options is not None and attributes.options.task_queue:
@@ -242,12 +245,13 @@ class RunView:
 
     def _activity_ended(self, event: Event, attributes: Any) -> None:
         activity = self._activity(event, attributes.scheduled_event_id)
-        attempt = getattr(attributes, "attempt", activity.attempt)
-        if attempt != activity.attempt and not self.copied:
+        counted = max(1, activity.attempt - activity.attempts_before)
+        attempt = getattr(attributes, "attempt", counted)
+        if attempt != counted and not self.copied:
             raise Misfit(
                 "activity",
                 f"event {event.event_id} ends attempt {attempt} of activity {attributes.scheduled_event_id}, whose"
-                f" attempt is {activity.attempt}",
+                f" attempt is {counted}",
             )
         if not activity.dispatched and type(attributes) is records.ActivityTaskCompletedEvent:
             raise Misfit(

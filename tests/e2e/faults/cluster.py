@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.auditing import assert_cluster_sound
 from tests.support.processes import PythonProcess, free_port
 
 
@@ -61,6 +62,10 @@ class Cluster:
         """SIGKILL a process and start it again."""
         process.kill()
         process.start()
+
+    def audit(self) -> None:
+        """Everything in the log must be sound, whatever was killed."""
+        assert_cluster_sound(self.address, self.namespace)
 
     def delete_state(self) -> None:
         """Kill all engines, delete every state folder, start them again."""

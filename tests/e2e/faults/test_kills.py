@@ -52,6 +52,7 @@ async def run_workflows(cluster: Cluster, events: dict[int, Callable[[], None]],
         await asyncio.gather(*(lane() for _ in range(IN_FLIGHT)))
         assert len(results) == count
         print("oracle:", dict(await check_all(client, results, cluster.oracle)))
+        await asyncio.to_thread(cluster.audit)
     finally:
         await client.close()
 
@@ -122,6 +123,7 @@ async def test_families_outlive_kills_of_engine_and_worker(broker: Any, tmp_path
             results = await run_families(client, kills)
             assert len(results) == FAMILIES
             await check_families(client, results, cluster.oracle)
+            await asyncio.to_thread(cluster.audit)
         finally:
             await client.close()
 
@@ -160,3 +162,4 @@ async def run_again(cluster: Cluster) -> None:
         )
     await check_all(client, results, cluster.oracle)
     await client.close()
+    await asyncio.to_thread(cluster.audit)

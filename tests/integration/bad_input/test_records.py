@@ -44,6 +44,9 @@ def task(task_queue: str, body: bytes = b"") -> TaskRecord:
     )
 
 
+pytestmark = pytest.mark.writes_nonsense
+
+
 @pytest.fixture
 def stranger(platform: tuple[Log, TopicNames]) -> Stranger:
     return Stranger(*platform)

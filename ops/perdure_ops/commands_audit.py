@@ -1,0 +1,60 @@
+"""``perdure audit`` and ``perdure dump``: check everything in the log, here or elsewhere.
+
+This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in ``perdure_ops.auditing``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
+from perdure_ops.output import OutputFormat
+
+SETTLE_S = 5.0
+
+
+def audit(
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    dump_file: Annotated[
+        Path | None, typer.Option("--dump", metavar="FILE", help="Check a dump instead of a cluster.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="State folder of a stopped engine (or a copy): compare it with the log."),
+    ] = None,
+    settle: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long a cluster at work has to be wrong to be wrong.")
+    ] = SETTLE_S,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Check that nothing was lost, doubled or done too early, from the first record to the last. Changes nothing.
+
+    Ends with 0 if all is sound, with 1 if not, and with 2 if it could not look.
+
+    Example: perdure audit --address kafka://b1:9092 -o json
+    """
+    from perdure_ops import auditing
+
+    auditing.audit(address, namespace, dump_file, state_dir, settle, output)
+
+
+def dump(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, for example today.dump.")],
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    all_topics: Annotated[
+        bool, typer.Option("--all", help="Also what clients, workers and the engine tell each other.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write the topics that an audit looks at into one file. Payloads stand in it as they stand in the log.
+
+    Example: perdure dump today.dump --address kafka://b1:9092
+    """
+    from perdure_ops import auditing
+
+    auditing.dump(file, address, namespace, all_topics=all_topics, force=force)

@@ -1,0 +1,74 @@
+"""``perdure dlq …``: look at what the engine could not process, and give it another chance after a fix.
+
+This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in ``perdure_ops.dlq``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
+from perdure_ops.output import OutputFormat
+
+app = typer.Typer(
+    help="List, show and replay dead letters: records that could not be processed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET, as `perdure dlq list` shows it.")]
+
+
+@app.command("list")
+def list_letters(
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 100,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """List dead letters, oldest first.
+
+    Example: perdure dlq list -o jsonl
+    """
+    from perdure_ops import dlq
+
+    dlq.list_letters(address, namespace, limit, output)
+
+
+@app.command()
+def show(
+    letter_id: LetterId,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show a dead letter with the record it is about, decoded where that is possible.
+
+    Example: perdure dlq show perdure.default.commands/3/1042
+    """
+    from perdure_ops import dlq
+
+    dlq.show(letter_id, address, namespace, output)
+
+
+@app.command()
+def replay(
+    letter_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Which ones.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Put records back to their topics, behind what is there. Asks first; one that is back already is not repeated.
+
+    Release a quarantined run before (`perdure workflow release`), or its messages end here again.
+
+    Example: perdure dlq replay perdure.default.commands/3/1042 --dry-run
+    """
+    from perdure_ops import dlq
+
+    dlq.replay(letter_ids or [], address, namespace, every=every, dry_run=dry_run, assume_yes=yes, output=output)
