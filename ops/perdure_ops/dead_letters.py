@@ -1,6 +1,6 @@
 """Dead letters: what the engine could not process, and how it gets another chance. Called by ``perdure dlq``.
 
-Invariants: a letter is put back as it was, with one header more that names the letter; before that the partition is
+Invariants: a letter is put back as it was, with one header more that names the letter; before that the topic is
 searched for this header, so a letter is put back once, whatever was interrupted. Nothing is put back that would do harm
 or nothing: what would be void by now, what is over, what stands for itself by its place in the log.
 """
@@ -18,7 +18,7 @@ from perdure_runtime.dead_letters import is_cut
 from perdure_runtime.log import Log, LogRecord, NewRecord
 from perdure_schemas import codec, keys
 from perdure_schemas.records import Command, DeadLetter, OwnerMark, TaskRecord, TimerRecord
-from perdure_schemas.topics import COMMANDS, DEAD_LETTERS, TASKS, TIMERS, TopicNames, TopicSpec
+from perdure_schemas.topics import COMMANDS, DEAD_LETTERS, TASKS, TIMERS, TopicNames
 
 __all__ = ["REPLAY_HEADER", "Action", "Letter", "Plan", "letters_of", "plan_replay", "put_back", "subject_of"]
 
@@ -86,11 +86,9 @@ def subject_of(content: DeadLetter) -> tuple[Any, str]:
 
 
 def plan_replay(log: Log, names: TopicNames, letters: Sequence[Letter]) -> list[Plan]:
-    """What would become of these letters now. Reads the partitions concerned, from the oldest of the letters on."""
-    specs = {names.of(spec): spec for spec in _REPLAYABLE}
+    """What would become of these letters now. Reads the topics concerned."""
     chosen = {letter.id: letter for letter in letters}
-    wanted = [letter for letter in chosen.values() if letter.content.topic in specs]
-    seen = _look(log, names, {specs[letter.content.topic] for letter in wanted}, wanted)
+    seen = _look(log, names, list(chosen.values()))
     return [_plan(letter, names, seen) for letter in chosen.values()]
 
 
@@ -126,12 +124,14 @@ class _Seen:
         self.tombstones: dict[tuple[str, int, str], int] = {}
 
 
-def _look(log: Log, names: TopicNames, topics: set[TopicSpec], letters: Sequence[Letter]) -> _Seen:
+def _look(log: Log, names: TopicNames, letters: Sequence[Letter]) -> _Seen:
     seen = _Seen()
+    concerned = {letter.content.topic for letter in letters}
+    topics = [spec for spec in _REPLAYABLE if names.of(spec) in concerned]
     if not topics:
         return seen
     ids = {_fenced_id(letter.content) for letter in letters}
-    scan = TopicScan(log, names, [spec for spec in _REPLAYABLE if spec in topics])
+    scan = TopicScan(log, names, topics)
     try:
         for record in scan.to_end():
             for name, value in record.headers:
