@@ -41,7 +41,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "the run waits until its timeout; `perdure workflow reset` it. " + _KEEP,
     ),
     "task-left": ("a task in `tasks` is one that an open run waits for", _KEEP),
-    "task-revived": ("a task that was done is never handed out again (I3)", _KEEP),
+    "task-revived": ("a task that was done is not handed out again by the owner that knows it (I3)", _KEEP),
+    "key-left": (
+        "each key of a task or timer that is over has a tombstone",
+        "nothing happens now; once compaction has dropped the other tombstone, matching without a state folder hands"
+        " the task out again: keep the state folders of the engines",
+    ),
     "timer-lost": (
         "the wake-up that a run has armed is in `timers`",
         "signal the run, so that it arms another one, or `perdure workflow reset` it. " + _KEEP,

@@ -243,7 +243,7 @@ class Audit:
                     yield Breach("task-lost", message, *run.place, run.workflow_id, run.run_id)
         for task_id, thing in things.items():
             if not thing.live:
-                yield from _left_keys("task-left", task_id, thing)
+                yield from _left_keys(task_id, thing)
             # Queries, and tasks for updates only, are no part of the history.
             elif task_id not in waited_for and thing.newest.kind != "query":
                 what = "that its run does not wait for" if thing.newest.run_id in open_ids else "of no open run"
@@ -266,7 +266,7 @@ class Audit:
                 yield Breach("timer-lost", message, *thing.newest.place, run.workflow_id, run.run_id)
         for timer_id, thing in things.items():
             if not thing.live:
-                yield from _left_keys("timer-left", timer_id, thing)
+                yield from _left_keys(timer_id, thing)
             elif timer_id not in armed:
                 yield from self._left("timer-left", timer_id, thing, "that no open run has armed")
 
@@ -312,12 +312,12 @@ class Audit:
                     yield Breach("unmarked", message, *place)
 
 
-def _left_keys(check: str, thing_id: str, thing: Thing) -> Iterator[Breach]:
+def _left_keys(thing_id: str, thing: Thing) -> Iterator[Breach]:
     """Of a thing that is over: what compaction would bring back."""
     entry = thing.newest
     for epoch, place in thing.keys.items():
         message = f"{thing_id!r} is over, but its record of epoch {epoch} has no tombstone: compaction brings it back"
-        yield Breach(check, message, *place, entry.workflow_id, entry.run_id)
+        yield Breach("key-left", message, *place, entry.workflow_id, entry.run_id)
 
 
 def _right_partition(value: TaskRecord | TimerRecord, partitions: int) -> int:

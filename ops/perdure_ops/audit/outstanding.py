@@ -94,14 +94,16 @@ class Thing:
     Attributes:
         newest: its newest record.
         live: whether it is outstanding.
+        ended_epoch: the epoch of the newest tombstone that ended it; -1 before the first.
         keys: the records of it that compaction keeps, by epoch.
     """
 
-    __slots__ = ("keys", "live", "newest")
+    __slots__ = ("ended_epoch", "keys", "live", "newest")
 
     def __init__(self, newest: Outstanding) -> None:
         self.newest = newest
         self.live = True
+        self.ended_epoch = -1
         self.keys: dict[int, Place] = {}
 
 
@@ -122,7 +124,8 @@ class OutstandingCheck(FencedCheck):
         self.things: dict[str, Thing] = {}
         self.scheduled = 0
         self.done = 0
-        self._over: OrderedDict[str, None] = OrderedDict()
+        #: Ids that are over, with the epoch that ended them.
+        self._over: OrderedDict[str, int] = OrderedDict()
 
     def _take_void(self, record: LogRecord, key: keys.FencedKey) -> None:
         if record.value is None:
@@ -133,6 +136,7 @@ class OutstandingCheck(FencedCheck):
             thing = self.things.get(key.id)
             if thing is not None and thing.live:
                 thing.live = False
+                thing.ended_epoch = key.epoch
                 self.done += 1
             self._drop_key(key)
             return
@@ -142,10 +146,16 @@ class OutstandingCheck(FencedCheck):
             thing = self.things[key.id] = Thing(entry)
             self.scheduled += 1
         if not thing.live or key.id in self._over:
+            if thing.live:
+                thing.ended_epoch = self._over.pop(key.id)
+            else:
+                self.scheduled += 1
             thing.live = True
-            self._over.pop(key.id, None)
-            message = f"{key.id!r} was done and is there again"
-            self._found(Breach("task-revived", message, *place, entry.workflow_id, entry.run_id))
+            # A later owner may not know the decision that ended it, if its history record was lost with the owner that
+            # took it: it sends the task again, and decides again. Nobody else may.
+            if key.epoch <= thing.ended_epoch:
+                message = f"{key.id!r} was done and is there again"
+                self._found(Breach("task-revived", message, *place, entry.workflow_id, entry.run_id))
         thing.newest = entry
         thing.keys[key.epoch] = place
 
@@ -156,7 +166,7 @@ class OutstandingCheck(FencedCheck):
         thing.keys.pop(key.epoch, None)
         if not thing.live and not thing.keys:
             del self.things[key.id]
-            self._over[key.id] = None
+            self._over[key.id] = thing.ended_epoch
             if len(self._over) > _OVER_MAX:
                 self._over.popitem(last=False)
 

@@ -52,7 +52,7 @@ def test_i1_what_a_later_owner_sent_again_is_over_when_all_its_keys_are() -> Non
     log.take_over()
     log.task("run/w2.1", kind="workflow")
     log.complete_task()
-    breach = log.only("task-left")
+    breach = log.only("key-left")
     assert breach.offset == 1  # the first owner's record
     assert "compaction brings it back" in breach.message
     log.done("run/w2.1", epoch=first)  # void for readers, but compaction goes by it
@@ -67,6 +67,18 @@ def test_i3_a_task_that_was_done_does_not_come_back() -> None:
     log.done("run/w2.1")
     breach = log.only("task-revived")
     assert (where(breach), breach.run_id) == (place_of(broken), "run")
+
+
+def test_i4_a_task_of_a_decision_that_was_lost_may_come_back_with_the_next_owner() -> None:
+    log = LogBuilder()
+    log.start()
+    first = log.epoch
+    log.done("run/w2.1")  # of a decision whose history record never reached the log
+    log.take_over()
+    log.task("run/w2.1", kind="workflow")
+    log.complete_task()
+    log.done("run/w2.1", epoch=first)
+    assert log.audit() == []
 
 
 def test_tasks_of_queries_are_no_part_of_the_history() -> None:
