@@ -110,8 +110,17 @@ class StateStore:
 
     def commit(self, batches: Sequence[SealedBatch], positions: Mapping[bytes, bytes]) -> None:
         """Write sealed batches, in order, and position entries (full keys) to disk in one write."""
-        write = rocksdict.WriteBatch(raw_mode=True)
+        self._write(batches, positions)
         overlay = self._overlay
+        for batch in batches:
+            for key in batch.writes:
+                pending = overlay.get(key)
+                if pending is not None and pending[1] <= batch.number:
+                    del overlay[key]
+        self._overlay_keys = None
+
+    def _write(self, batches: Sequence[SealedBatch], positions: Mapping[bytes, bytes]) -> None:
+        write = rocksdict.WriteBatch(raw_mode=True)
         for batch in batches:
             for key, value in batch.writes.items():
                 if value is None:
@@ -121,12 +130,6 @@ class StateStore:
         for key, value in positions.items():
             write.put(key, value)
         self._database.write(write)
-        for batch in batches:
-            for key in batch.writes:
-                pending = overlay.get(key)
-                if pending is not None and pending[1] <= batch.number:
-                    del overlay[key]
-        self._overlay_keys = None
 
     def scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries with full keys from ``start`` on while they begin with ``prefix``; pending writes included."""

@@ -91,7 +91,7 @@ class Pending:
     on_reply: OnReply
     on_error: OnError
     loop: asyncio.AbstractEventLoop | None
-    sent_s: float = field(default_factory=time.monotonic)
+    sent_s: float = field(default_factory=lambda: time.monotonic())
 
 
 class Connection:
@@ -142,6 +142,7 @@ class Connection:
         self._lock = threading.Lock()
         self._reader: Reader | None = None
         self._thread: threading.Thread | None = None
+        self._looked_s = 0.0
         self._closed = threading.Event()
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -157,14 +158,24 @@ class Connection:
                 raise RPCError("the client is closed", RPCStatusCode.CANCELLED)
             if self._thread is not None:
                 return
-            self._reader = self._open_reader()
+            self.open_replies()
             self._thread = threading.Thread(target=self._read_replies, name="perdure-replies", daemon=True)
             self._thread.start()
+
+    def open_replies(self) -> Reader:
+        """Open what replies are read from; :meth:`read_replies` then reads them. Called by :meth:`start`, or by whoever
+        has no use for a thread.
+
+        Raises:
+            LogError: the log cannot be reached.
+        """
+        self._reader = self._open_reader()
+        return self._reader
 
     @property
     def started(self) -> bool:
         """Whether replies are read."""
-        return self._thread is not None
+        return self._reader is not None
 
     def close(self) -> None:
         """Stop reading, and let go of everything. Requests that wait are answered with an error."""
@@ -375,20 +386,28 @@ class Connection:
         self._pending.clear()
 
     def _read_until_closed(self) -> None:
+        self._looked_s = time.monotonic()
+        while not self._closed.is_set():
+            self.read_replies(_POLL_S)
+
+    def read_replies(self, timeout_s: float) -> None:
+        """Deliver the replies that are there, waiting up to ``timeout_s`` for one, and repeat what is unanswered.
+
+        Raises:
+            LogError: the log cannot be reached, or was closed.
+        """
         reader = self._reader
         assert reader is not None
-        looked_s = time.monotonic()
-        while not self._closed.is_set():
-            records = reader.poll(_RECORDS_PER_POLL_MAX, _POLL_S)
-            if records:
-                self._take(records)
-                self.replies_delivered_to = records[-1].offset + 1
-                if self.on_delivered is not None:
-                    self.on_delivered()
-            now_s = time.monotonic()
-            if now_s - looked_s >= _POLL_S:
-                looked_s = now_s
-                self._resend([p for p in list(self._pending.values()) if now_s - p.sent_s >= RESEND_AFTER_S])
+        records = reader.poll(_RECORDS_PER_POLL_MAX, timeout_s)
+        if records:
+            self._take(records)
+            self.replies_delivered_to = records[-1].offset + 1
+            if self.on_delivered is not None:
+                self.on_delivered()
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _POLL_S:
+            self._looked_s = now_s
+            self._resend([p for p in list(self._pending.values()) if now_s - p.sent_s >= RESEND_AFTER_S])
 
     def _take(self, records: Sequence[LogRecord]) -> None:
         batches: dict[asyncio.AbstractEventLoop, list[tuple[OnReply, ReplyBody]]] = {}

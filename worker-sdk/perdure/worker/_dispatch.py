@@ -184,11 +184,21 @@ class DispatchThread:
         Raises:
             LogError: the inbox cannot be made or read.
         """
+        self.open()
+        self._thread.start()
+        self.register()
+
+    def open(self) -> Reader:
+        """Make the inbox if there is none, and open it. Called by :meth:`start`, or by whoever has no use for a thread
+        and calls :meth:`register` and :meth:`serve` himself.
+
+        Raises:
+            LogError: the inbox cannot be made or read.
+        """
         partition = self._registration.inbox_partition
         self._log.create_topics({partition.topic: WORK}, self._names.partitions)
         self._reader = self._open_reader(_TOPIC_TIMEOUT_S)
-        self._thread.start()
-        self._beat()
+        return self._reader
 
     def stop(self) -> None:
         """Take nothing more, finish the task that runs, and end. Blocks."""
@@ -198,12 +208,30 @@ class DispatchThread:
         if self._thread.is_alive():
             self._thread.join()
 
-    # --- inside ---------------------------------------------------------------------------------------------------
-
-    def _beat(self) -> None:
+    def register(self) -> None:
+        """Say that the worker lives, now and in every interval until it is stopped."""
         if not self._stopped.is_set():
             self._registration.heartbeat()
-            self._timers.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+            self._timers.call_later(HEARTBEAT_INTERVAL_S, self.register)
+
+    def serve(self, timeout_s: float) -> None:
+        """Do what there is to do, waiting up to ``timeout_s`` for it.
+
+        Raises:
+            LogError: the inbox cannot be read.
+        """
+        reader = self._reader
+        assert reader is not None
+        records = reader.poll(_RECORDS_PER_POLL_MAX, timeout_s)
+        code_tasks: list[CodeTask | LocalEvent] = [*self._take(records)] if records else []
+        if records:
+            self._next_offset = records[-1].offset + 1
+        while not self._fetched.empty():
+            code_tasks.append(self._fetched.get())
+        if code_tasks:
+            self._run_code(code_tasks)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
 
     def _take_fetched(self, code_task: CodeTask | LocalEvent) -> None:
         self._fetched.put(code_task)
@@ -236,7 +264,7 @@ class DispatchThread:
         try:
             while not self._stopped.is_set():
                 try:
-                    self._serve()
+                    self.serve(_POLL_S)
                 except LogError as error:
                     _logger.warning("event=inbox_interrupted reason=%r", str(error))
                     self._reopen()
@@ -247,19 +275,6 @@ class DispatchThread:
             self._runner.evict_all()
             if self._reader is not None:
                 self._reader.close()
-
-    def _serve(self) -> None:
-        reader = self._reader
-        assert reader is not None
-        while not self._stopped.is_set():
-            records = reader.poll(_RECORDS_PER_POLL_MAX, _POLL_S)
-            code_tasks: list[CodeTask | LocalEvent] = [*self._take(records)] if records else []
-            if records:
-                self._next_offset = records[-1].offset + 1
-            while not self._fetched.empty():
-                code_tasks.append(self._fetched.get())
-            if code_tasks:
-                self._run_code(code_tasks)
 
     def _reopen(self) -> None:
         """A new reader after an error. It goes on where the last one was: what was dispatched meanwhile is taken."""

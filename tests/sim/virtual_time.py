@@ -1,0 +1,42 @@
+"""The virtual clock and seeded ids in the modules of the SDK, for the time of a simulation."""
+
+from __future__ import annotations
+
+import gc
+import random
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import perdure._connection
+import perdure._ids
+import perdure.worker._dispatch
+import perdure.worker._tuning
+from tests.sim.world import World
+
+_MODULES = (perdure._connection, perdure.worker._dispatch, perdure.worker._tuning)
+
+
+@contextmanager
+def virtual_time(world: World) -> Iterator[None]:
+    """Within this, the SDK sees the clock of ``world`` and names things by its seed."""
+    clock = types.SimpleNamespace(
+        monotonic=world.monotonic_s,
+        time=world.monotonic_s,
+        time_ns=lambda: world.now_ms * 1_000_000,
+    )
+    before = [(module, module.time) for module in _MODULES]  # type: ignore[attr-defined]
+    generator = perdure._ids._generator
+    collecting = gc.isenabled()
+    gc.disable()  # when it runs depends on everything that ran before
+    try:
+        for module in _MODULES:
+            module.time = clock  # type: ignore[attr-defined]
+        perdure._ids._generator = random.Random(f"ids-{world.seed}")
+        yield
+    finally:
+        perdure._ids._generator = generator
+        for module, real in before:
+            module.time = real  # type: ignore[attr-defined]
+        if collecting:
+            gc.enable()
