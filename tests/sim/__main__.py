@@ -8,51 +8,98 @@ import os
 import sys
 import time
 
-if os.environ.get("PYTHONHASHSEED") != "0":
+if __name__ == "__main__" and os.environ.get("PYTHONHASHSEED") != "0":
+    # The order of a set of strings would be another one in each process.
     os.environ["PYTHONHASHSEED"] = "0"
     os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
 
-from tests.sim.simulation import simulate
+from tests.sim.faults import KINDS
+from tests.sim.mutations import MUTATIONS, seeds_needed
+from tests.sim.shrink import describe, shrink
+from tests.sim.simulation import Report, simulate
+
+_SEEDS_FOR_MUTATION_MAX = 300
 
 
 def main() -> int:
+    """Returns 1 if a seed failed, or a broken build was not caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    parser.add_argument("--seed", type=int, help="run this seed")
+    parser.add_argument("--seed", type=int, default=0, help="run this seed")
     parser.add_argument("--seeds", help="run these seeds: A-B")
-    parser.add_argument("--steps", type=int, default=60, help="workflow steps of each seed, at least")
+    parser.add_argument("--steps", type=int, default=60, help="operations of the workflows of a seed, at least")
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failing seed")
+    parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run")
+    parser.add_argument("--mutations", nargs="?", const="", metavar="NAME", help="how many seeds catch each broken build")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    if arguments.seeds:
-        first, _, last = arguments.seeds.partition("-")
-        seeds = range(int(first), int(last or first) + 1)
-    else:
-        seeds = range(arguments.seed or 0, (arguments.seed or 0) + 1)
+    if arguments.mutations is not None:
+        return _try_mutations(arguments.mutations, arguments.steps)
+    first, _, last = (arguments.seeds or str(arguments.seed)).partition("-")
+    return _run_seeds(range(int(first), int(last or first) + 1), arguments)
+
+
+def _run_seeds(seeds: range, arguments: argparse.Namespace) -> int:
     failed = 0
-    steps = turns = 0
-    started_s, cpu_s = time.monotonic(), time.process_time()
+    reports = Totals()
     for seed in seeds:
         report = simulate(seed, arguments.steps, tracing=arguments.trace)
-        steps += report.steps
-        turns += report.turns
+        reports.add(report)
         if arguments.trace:
             for at_ms, text in report.trace:
-                print(f"{at_ms:>8} {text}")
+                print(f"{at_ms:>8} ms  {text}")
         if report.breaches:
             failed += 1
-            print(f"seed {seed}: {len(report.breaches)} breaches")
-            for breach in report.breaches[:6]:
-                print(f"    {breach[:600]}")
+            if not arguments.no_shrink:
+                report = shrink(report)
+                print(describe(report))
+            else:
+                print(f"seed {seed}: {report.breaches[0][:500]}")
             sys.stdout.flush()
             if not arguments.keep_going:
                 break
-    cpu_s = time.process_time() - cpu_s
-    print(
-        f"{len(seeds)} seeds, {failed} failed; {steps} workflow steps, {turns} turns in {time.monotonic() - started_s:.1f} s"
-        f" ({steps / cpu_s:.0f} steps per CPU second)"
-    )
+    print(f"{reports.seeds} seeds, {failed} failed; {reports}")
     return 1 if failed else 0
+
+
+def _try_mutations(only: str, steps: int) -> int:
+    missed = 0
+    for mutation in MUTATIONS:
+        if only not in mutation.name:
+            continue
+        needed, kind = seeds_needed(mutation, _SEEDS_FOR_MUTATION_MAX, steps)
+        missed += needed is None
+        caught = f"{needed:>4} seeds: {kind}" if needed is not None else "   not caught"
+        print(f"{mutation.invariant}  {mutation.name:<42} {caught}", flush=True)
+    return 1 if missed else 0
+
+
+class Totals:
+    """What a series of runs came to."""
+
+    def __init__(self) -> None:
+        self.seeds = self.events = self.turns = self.faults = self.doubled = 0
+        self.virtual_ms = 0
+        self.longest_ms = 0
+        self._started_s, self._cpu_s = time.monotonic(), time.process_time()
+
+    def add(self, report: Report) -> None:
+        """One more run."""
+        self.seeds += 1
+        self.events += report.events
+        self.turns += report.turns
+        self.faults += sum(report.struck.values())
+        self.doubled += report.doubled
+        self.virtual_ms += report.virtual_ms
+        self.longest_ms = max(self.longest_ms, report.virtual_ms)
+
+    def __str__(self) -> str:
+        cpu_s = time.process_time() - self._cpu_s
+        return (
+            f"{self.events} workflow steps (events of histories), {self.faults} faults of {len(set(KINDS))} kinds, "
+            f"{self.doubled} doubled executions of activities, {self.virtual_ms / 3_600_000:.1f} h of virtual time "
+            f"in {time.monotonic() - self._started_s:.1f} s; {self.events / cpu_s:.0f} steps per CPU second"
+        )
 
 
 if __name__ == "__main__":

@@ -273,3 +273,18 @@ def mutated(mutation: Mutation) -> Iterator[None]:
         yield
     finally:
         patches.undo()
+
+
+def seeds_needed(mutation: Mutation, seeds_max: int, steps: int = 60, first: int = 0) -> tuple[int | None, str]:
+    """How many seeds catch a broken build, and what they say; ``None`` if none of ``seeds_max`` does."""
+    from tests.sim.simulation import simulate
+
+    for number in range(seeds_max):
+        with mutated(mutation):
+            try:
+                report = simulate(first + number, steps)
+            except AssertionError as error:
+                return number + 1, f"assertion: {error}"
+        if report.breaches:
+            return number + 1, report.kind
+    return None, ""
