@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failing seed")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run")
-    parser.add_argument("--mutations", nargs="?", const="", metavar="NAME", help="how many seeds catch each broken build")
+    parser.add_argument("--mutations", nargs="?", const="", metavar="NAME", help="seeds needed to catch broken builds")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if arguments.mutations is not None:

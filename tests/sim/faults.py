@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 KINDS = (
     "kill engine", "kill engine", "kill at write", "kill at write", "kill at write", "stop engine", "give up",
-    "rebalance", "kill worker", "stop worker", "kill worker at write", "kill client", "compact", "compact", "slow", "torn",
-    "producer fails", "lose writes", "wipe state", "restart gracefully", "compact all", "poison",
+    "rebalance", "kill worker", "stop worker", "kill worker at write", "kill client", "compact", "compact", "slow",
+    "torn", "producer fails", "lose writes", "wipe state", "restart gracefully", "compact all", "poison",
 )  # fmt: skip
 
 

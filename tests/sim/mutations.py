@@ -6,14 +6,13 @@ Each is a small patch of the product for the time of a run, named after what it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from perdure.worker._inbox import Inbox
-from perdure_matching import service as matching_service
 from perdure_history.core import deadlines, decide
 from perdure_history.core.commands import activity
 from perdure_history.core.commands import deadline as deadline_command
@@ -21,6 +20,7 @@ from perdure_history.partition import HistoryPartition
 from perdure_history.reactions import Reactions
 from perdure_history.restore import Restore
 from perdure_history.runs import Runs
+from perdure_matching import service as matching_service
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.fence import Fence
 from perdure_runtime.processor import Processor

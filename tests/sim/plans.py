@@ -49,7 +49,7 @@ class Plan:
         return steps_of(self.plan["ops"]) + len(self.signals) + len(self.updates)
 
 
-class Failed(Exception):
+class PlannedFailureError(Exception):
     """The workflow fails."""
 
 
@@ -73,7 +73,7 @@ def expected(ops: list[Any]) -> list[Any]:
     """What the operations come to.
 
     Raises:
-        Failed: the workflow fails.
+        PlannedFailureError: the workflow fails.
     """
     return [_expected_of(op) for op in ops if op[0] != "again"]
 
@@ -88,12 +88,12 @@ def _expected_of(op: list[Any]) -> Any:
     if kind == "child":
         try:
             return expected(op[2]["ops"])
-        except Failed:
+        except PlannedFailureError:
             return f"childfailed:{op[1]}"
     if kind == "childsignal":
         return expected(op[2]["ops"])
     if kind == "fail":
-        raise Failed(f"broken:{op[1]}")
+        raise PlannedFailureError(f"broken:{op[1]}")
     simple = {"sleep": "slept", "forever": "stopped", "childcancel": "stopped"}
     if kind in simple:
         return simple[kind]

@@ -1,7 +1,7 @@
 """The processes of a simulated cluster: engines, workers, clients. Each may be killed, stopped and started again.
 
-An engine has the three roles in three real processor shells. A worker is the real one, its parts put together by its own
-code, on timers and an event loop of ours. What a process keeps across its death is its engine's disk.
+An engine has the three roles in three real processor shells. A worker is the real one, put together by its own code, on
+timers and an event loop of ours. What a process keeps across its death is its engine's disk.
 """
 
 from __future__ import annotations
@@ -157,9 +157,7 @@ class EngineProcess:
         for group in self.cluster.log.groups.values():
             member = group.members.get(self.name)
             if member is not None:  # the group notices when the session lapses, or when the name comes back
-                group.world.later(
-                    self.cluster.session_ms, lambda group=group, member=member: group.give_up(member, 0)
-                )
+                group.world.later(self.cluster.session_ms, lambda group=group, member=member: group.give_up(member, 0))
         for producer in self.process.producers:
             producer.abandon()
 
@@ -186,7 +184,10 @@ class _Peer:
         self.loop = SimLoop(self.world, self.process, self.wake)
         self.log = cluster.log.for_process(self.process, self.wake)
         self.client = Client.from_log(
-            self.log, identity=name, names=cluster.names, now_ms=self.world.clock_ms  # type: ignore[arg-type]
+            self.log,
+            identity=name,
+            names=cluster.names,
+            now_ms=self.world.clock_ms,  # type: ignore[arg-type]
         )
         connection = self.client._connection
         assert isinstance(connection, Connection)
@@ -244,7 +245,13 @@ class WorkerProcess(_Peer):
     """A real worker."""
 
     def __init__(
-        self, cluster: Cluster, name: str, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], **options: Any
+        self,
+        cluster: Cluster,
+        name: str,
+        task_queue: str,
+        workflows: Sequence[type],
+        activities: Sequence[Any],
+        **options: Any,
     ) -> None:
         super().__init__(cluster, name)
         world, process = self.world, self.process

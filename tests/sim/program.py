@@ -138,9 +138,7 @@ class Program:
 
     async def _do_child(self, key: str, plan: dict[str, Any]) -> Any:
         try:
-            result = await workflow.execute_child_workflow(
-                Program.run, plan, id=f"{workflow.info().workflow_id}.{key}"
-            )
+            result = await workflow.execute_child_workflow(Program.run, plan, id=f"{workflow.info().workflow_id}.{key}")
             return result["out"]
         except ChildWorkflowError:
             return f"childfailed:{key}"

@@ -6,6 +6,8 @@ Called by the command for a failing seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from msgspec import json
@@ -52,15 +54,15 @@ def _fewer(things: list[T], fails: Callable[[list[T]], bool]) -> list[T]:
 
 def _shorter(plans: list[Plan], fails: Callable[[list[Plan]], bool]) -> list[Plan]:
     """Leave out operations of what is left."""
-    for number, plan in enumerate(plans):
-
-        def with_ops(ops: list[object], number: int = number, plan: Plan = plan) -> list[Plan]:
-            copy = Plan(**{**vars(plan), "plan": {"ops": ops}})
-            return [*plans[:number], copy, *plans[number + 1 :]]
-
-        ops = _fewer(list(plan.plan["ops"]), lambda some, with_ops=with_ops: fails(with_ops(some)))
-        plans = with_ops(ops)
+    for number in range(len(plans)):
+        with_ops = partial(_with_ops, plans, number)
+        plans = with_ops(_fewer(list(plans[number].plan["ops"]), lambda some, with_=with_ops: fails(with_(some))))
     return plans
+
+
+def _with_ops(plans: list[Plan], number: int, ops: list[object]) -> list[Plan]:
+    copy = replace(plans[number], plan={"ops": ops})
+    return [*plans[:number], copy, *plans[number + 1 :]]
 
 
 def describe(report: Report) -> str:

@@ -1,8 +1,8 @@
 """A log in memory that keeps the promises of the ``Log`` port, and only those.
 
 What is appended travels: it arrives later, in the order of its producer for each partition, and is acknowledged later
-still. A producer's process may be killed meanwhile (for each partition any beginning of what travels still arrives, maybe
-late) or the producer may fail (the same, and it says so). Readers get what has arrived, in pieces of any size.
+still. A producer's process may be killed meanwhile (for each partition any beginning of what travels still arrives,
+maybe late) or the producer may fail (the same, and it says so). Readers get what has arrived, in pieces of any size.
 Compacted topics are compacted at any time. ``everything`` keeps what ever arrived, for the checks.
 """
 
@@ -362,8 +362,8 @@ class SimReader:
                 self._positions[where] = partition.offsets[start + count - 1] + 1
             if count >= there:
                 del self._fresh[where]
-                self._positions[where] = max(self._positions[where], partition.next_offset) if there == 0 else (
-                    self._positions[where]
+                self._positions[where] = (
+                    max(self._positions[where], partition.next_offset) if there == 0 else (self._positions[where])
                 )
             if len(found) >= records_max:
                 break
@@ -451,7 +451,8 @@ class SimLog:
             kept = [
                 record
                 for record in partition.records[:clean]
-                if newest[record.key] == record.offset and not (record.value is None and record.timestamp_ms < oldest_ms)
+                if newest[record.key] == record.offset
+                and (record.value is not None or record.timestamp_ms >= oldest_ms)
             ]
             partition.records = kept + partition.records[clean:]
             partition.offsets = [record.offset for record in partition.records]

@@ -245,8 +245,7 @@ class Simulation:
     def _processes(self) -> list[Any]:
         cluster = self.cluster
         return [
-            one.process
-            for one in (*cluster.engines.values(), *cluster.workers.values(), *cluster.clients.values())
+            one.process for one in (*cluster.engines.values(), *cluster.workers.values(), *cluster.clients.values())
         ]
 
     def _settle(self) -> list[str]:

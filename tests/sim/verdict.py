@@ -12,7 +12,7 @@ from perdure_ops.audit import Audit
 from perdure_runtime.handler import ACKNOWLEDGED_KEY
 from perdure_runtime.log import TopicPartition
 from tests.sim.driver import Outcome
-from tests.sim.plans import Failed, expected
+from tests.sim.plans import PlannedFailureError, expected
 from tests.sim.processes import make_role
 from tests.sim.simlog import Process
 from tests.sim.store import Disk, SimStore
@@ -60,7 +60,7 @@ def check_outcome(outcome: Outcome) -> list[str]:
             return found
         try:
             expected(plan.plan["ops"])
-        except Failed as failed:
+        except PlannedFailureError as failed:
             if outcome.failure != f"ApplicationError: {failed}":
                 found.append(f"result: {name} failed with {outcome.failure!r}, expected {failed}")
             return found
@@ -68,7 +68,7 @@ def check_outcome(outcome: Outcome) -> list[str]:
         return found
     try:
         wanted = expected(plan.plan["ops"])
-    except Failed as failed:
+    except PlannedFailureError as failed:
         return [*found, f"result: {name} returned {outcome.result}, expected a failure {failed}"]
     if outcome.result["out"] != wanted:
         found.append(f"result: {name} is {outcome.result['out']}, expected {wanted}")

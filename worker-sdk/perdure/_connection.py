@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from perdure._ids import new_id
@@ -91,7 +91,7 @@ class Pending:
     on_reply: OnReply
     on_error: OnError
     loop: asyncio.AbstractEventLoop | None
-    sent_s: float = field(default_factory=lambda: time.monotonic())
+    sent_s: float
 
 
 class Connection:
@@ -313,7 +313,7 @@ class Connection:
     ) -> Pending:
         request_id = new_id()
         record = self._record(request_id, request_id, workflow_id, run_id, body)
-        pending = Pending(request_id, record, _is_read(body), on_reply, on_error, loop)
+        pending = Pending(request_id, record, _is_read(body), on_reply, on_error, loop, time.monotonic())
         self._pending[request_id] = pending
         return pending
 
