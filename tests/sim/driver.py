@@ -204,7 +204,7 @@ class Driver:
             RPCError: as the client's methods do.
         """
         answer = await self._client._connection.ask(self._plan.workflow_id, "", body, 30.0, "a request")  # type: ignore[union-attr]
-        if isinstance(answer, Rejected) and answer.code not in (ErrorCode.NOT_FOUND, ErrorCode.FAILED_PRECONDITION):
+        if isinstance(answer, Rejected) and answer.code not in _SETTLED:
             self._outcome.complaints.append(f"{type(body).__name__}: {answer.code}: {answer.message}")
         return answer
 
@@ -221,4 +221,6 @@ class Driver:
             self._reset_run_id = "none"
 
 
+#: What is no wonder: the workflow is closed, or has not come far enough to be reset.
+_SETTLED = (ErrorCode.NOT_FOUND, ErrorCode.FAILED_PRECONDITION, ErrorCode.INVALID_ARGUMENT)
 _AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)

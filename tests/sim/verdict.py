@@ -34,7 +34,10 @@ def judge(simulation: Simulation) -> list[str]:
         breaches += check_outcome(outcome)
     for client in [*cluster.clients.values(), *cluster.workers.values()]:
         breaches += [f"loop: {context.get('exception') or context['message']!r}" for context in client.loop.errors]
-    for what, found in (("", log.everything()), ("compacted ", log.compacted())):
+    logs = [("", log.everything())]
+    if log.stats["compactions"]:
+        logs.append(("compacted ", log.compacted()))
+    for what, found in logs:
         audit = Audit(names)
         for record in found:
             audit.take(record)
