@@ -31,7 +31,7 @@ from perdure_history.cron import next_cron_ms
 from perdure_history.layout import POSITIONS, Positions
 from perdure_history.reactions import Reactions
 from perdure_history.restore import Restore
-from perdure_history.runs import Run, Runs, first_numbered, record_id
+from perdure_history.runs import Run, Runs, first_numbered, record_id, sent_since
 from perdure_runtime.handler import ACKNOWLEDGED_KEY, Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord
 from perdure_schemas import codec, keys, records
@@ -44,6 +44,9 @@ _logger = logging.getLogger("perdure.history")
 
 #: Room is left for the key, headers and the log's own framing.
 _RECORD_BYTES_MAX = RECORD_BYTES_MAX - 16 * 1024
+#: How many owners before us may have decided a command that none of them got into the history. One that was deposed
+#: goes on until it hears of it, so it can be more than one; each costs a tombstone for each thing of such a decision.
+_EARLIER_OWNERS_MAX = 8
 #: A failure on these leaves no run in doubt: the asker is told, and that is all.
 _HARMLESS = (
     records.StartWorkflow,
@@ -96,6 +99,9 @@ class HistoryPartition:
         self._next_removal_ms: int | None = None
         #: The newest command read since the takeover: behind what was handled as long as askers are told again.
         self._read = -1
+        #: Commands below this offset may have been decided by an earlier owner, too, who was stopped before his history
+        #: record was in the log; ``None``: the shell has not told yet where that ends, so all of them.
+        self._inherited_below: int | None = None
 
     # --- restoring --------------------------------------------------------------------------------------------------
 
@@ -153,6 +159,17 @@ class HistoryPartition:
         self._read = min(positions.handled, (committed or 0) - 1)
         return {self._commands_topic: self._read + 1}
 
+    def inherit(self, below: int) -> None:
+        """Told by the shell once no record of an earlier owner can become valid any more: see ``Inheriting``."""
+        self._inherited_below = below
+
+    def _sent_since(self, offset: int) -> int:
+        """The oldest epoch under which the effects of this command may have been sent; -1: ours alone."""
+        marks = self._positions.marks
+        if len(marks) < 2 or (self._inherited_below is not None and offset >= self._inherited_below):
+            return -1
+        return marks[-min(len(marks), _EARLIER_OWNERS_MAX + 1)]
+
     def _send_again(self, run: Run, effect: Effect, time_ms: int, offset: int, out: list[NewRecord]) -> None:
         sent_before = len(out)
         try:
@@ -202,6 +219,7 @@ class HistoryPartition:
                 timestamp_ms=record.timestamp_ms,
                 offset=record.offset,
                 epoch=positions.marks[-1],
+                since_epoch=self._sent_since(record.offset),
                 repeated=repeated,
                 policy=self._policy,
                 started_of=self._runs.started_of,
@@ -298,6 +316,7 @@ class HistoryPartition:
             events=part.events,
             wake_up_number=part.wake_up_number,
             wake_up_due_ms=part.wake_up_due_ms,
+            since_epoch=self._sent_since(offset),
         )
         value = codec.encode(record)
         first_event_id = first_numbered(part.events)
@@ -307,7 +326,7 @@ class HistoryPartition:
             encoded_bytes=len(value),
             wake_up_number=part.wake_up_number,
             wake_up_due_ms=part.wake_up_due_ms,
-            epoch=epoch,
+            epoch=sent_since(record),
         )
         run = asked if asked is not None and asked.state is state else self._runs.add(state)
         if first_event_id:
@@ -346,6 +365,7 @@ class HistoryPartition:
                 timestamp_ms=record.timestamp_ms,
                 offset=record.offset,
                 epoch=self._positions.marks[-1],
+                since_epoch=self._sent_since(record.offset),
                 policy=self._config.policy,
             )
             for new in self._carry_out(Decision(runs=[part]), run.state.workflow_id, record, run):

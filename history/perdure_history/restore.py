@@ -23,7 +23,7 @@ from perdure_history.core.lifecycle import IllegalTransitionError
 from perdure_history.core.react import react, react_to_wake_up
 from perdure_history.core.state import RunState
 from perdure_history.layout import Positions
-from perdure_history.runs import Run, Runs, first_numbered, record_id
+from perdure_history.runs import Run, Runs, first_numbered, record_id, sent_since
 from perdure_runtime.log import LogRecord
 from perdure_schemas import codec, keys
 from perdure_schemas.records import HistoryRecord, OwnerMark
@@ -168,7 +168,7 @@ class Restore:
         for event in record.events:
             if resend:
                 react(state, event, effects)
-            evolve(state, event, record.epoch)
+            evolve(state, event, sent_since(record))
         if resend:
             react_to_wake_up(state, record.wake_up_number, record.wake_up_due_ms, effects)
         finish_record(
@@ -177,5 +177,5 @@ class Restore:
             encoded_bytes=size_bytes,
             wake_up_number=record.wake_up_number,
             wake_up_due_ms=record.wake_up_due_ms,
-            epoch=record.epoch,
+            epoch=sent_since(record),
         )

@@ -18,7 +18,7 @@ from perdure_runtime.handler import PartitionStore
 from perdure_schemas import codec, keys, records
 from perdure_schemas.records import Event, HistoryRecord
 
-__all__ = ["CachedRecord", "Run", "Runs", "first_numbered", "record_id"]
+__all__ = ["CachedRecord", "Run", "Runs", "first_numbered", "record_id", "sent_since"]
 
 #: How long after it was first sent a client may repeat a signal, in milliseconds; and how many runs of a chain that may
 #: have closed in this time are looked at.
@@ -61,6 +61,11 @@ def record_id(record: HistoryRecord) -> str:
         return keys.workflow_task_attempt_id(record.run_id)
     assert type(attributes) in UNNUMBERED
     return keys.quarantine_id(record.run_id)
+
+
+def sent_since(record: HistoryRecord) -> int:
+    """The oldest epoch under which the effects of a decision may stand in other topics."""
+    return record.epoch if record.since_epoch < 0 else record.since_epoch
 
 
 class Runs:
@@ -319,12 +324,12 @@ def fold_record(state: RunState, record: HistoryRecord, size_bytes: int) -> None
         IllegalTransitionError: its events do not fit the state.
     """
     for event in record.events:
-        evolve(state, event, record.epoch)
+        evolve(state, event, sent_since(record))
     finish_record(
         state,
         first_event_id=first_numbered(record.events),
         encoded_bytes=size_bytes,
         wake_up_number=record.wake_up_number,
         wake_up_due_ms=record.wake_up_due_ms,
-        epoch=record.epoch,
+        epoch=sent_since(record),
     )

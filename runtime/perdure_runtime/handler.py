@@ -8,7 +8,7 @@ state, and does no I/O but through the store it was given. All its methods are c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
 
@@ -97,6 +97,22 @@ class PartitionHandler(Protocol):
 
         Returns the offset of the owned topic below which everything is done once all that was sent so far is
         acknowledged; ``None`` while nothing is known.
+        """
+
+
+@runtime_checkable
+class Inheriting(Protocol):
+    """A handler that has to know which records of the owned topic an earlier owner may have processed in vain.
+
+    An owner that dies leaves effects in other topics of decisions whose own record was lost; who takes the decision
+    again has to clean up under the earlier epoch, too.
+    """
+
+    def inherit(self, below: int) -> None:
+        """All our marks are in the log by now, and the owned topic ends at ``below``.
+
+        Until this is called every record may have been processed by an earlier owner; from ``below`` on none was, as
+        far as anybody reads what he wrote.
         """
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from perdure_runtime.folding import Folding
-from perdure_runtime.handler import PartitionHandler
+from perdure_runtime.handler import Inheriting, PartitionHandler
 from perdure_runtime.log import Ack
 
 __all__ = ["Owned", "Phase"]
@@ -32,6 +32,9 @@ class Owned:
     #: What a standby had folded, until the mark is acknowledged; then what is being restored, until it is live.
     folding: Folding | None = None
     handler: PartitionHandler | None = None
+    #: A live handler that is to be told when our marks are in the log, and the append that they are in.
+    heir: Inheriting | None = None
+    marks: Ack | None = None
     dirty: bool = False
     #: When the handler's tick is due; ``None``: not by itself.
     due_ms: int | None = None

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
 from perdure_runtime.folding import Folding
-from perdure_runtime.handler import Role
+from perdure_runtime.handler import Inheriting, Role
 from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
 from perdure_runtime.owned import Owned, Phase
@@ -179,6 +179,8 @@ class Processor:
         for owned in list(self._owned.values()):
             if owned.phase is Phase.MARKING and owned.mark.done():
                 self._begin_restore(owned)
+            elif owned.heir is not None and owned.marks is not None and owned.marks.done():
+                self._tell_inheritance(owned, owned.heir)
         records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
         if records:
             self._process(records)
@@ -331,6 +333,7 @@ class Processor:
                 )  # fmt: skip
             starts[TopicPartition(topic, partition)] = min(max(offset, low), high)
         self.reader.assign(starts)
+        owned.heir = owned.handler if isinstance(owned.handler, Inheriting) else None
         owned.phase = Phase.LIVE
         owned.dirty = True
         owned.due_ms = owned.handler.next_wakeup_ms()
@@ -340,6 +343,13 @@ class Processor:
             "role=%s partition=%d event=live epoch=%d folded=%d seconds=%.3f",
             self.role.name, partition, owned.epoch, folded, self._monotonic_s() - owned.restore_started_s,
         )  # fmt: skip
+
+    def _tell_inheritance(self, owned: Owned, heir: Inheriting) -> None:
+        assert owned.marks is not None
+        if owned.marks.error() is None:
+            _, end = self._log.watermarks(TopicPartition(self.role.owned_topic, owned.partition))
+            heir.inherit(end)
+        owned.heir = owned.marks = None
 
     # --- processing -----------------------------------------------------------------------------------------------
 
@@ -443,8 +453,12 @@ class Processor:
     def _send(self) -> None:
         if self._outbox.records:
             self.stats.sent += len(self._outbox.records)
-            self._checkpoints.sent(self._producer.append(self._outbox.records))
+            acknowledgement = self._producer.append(self._outbox.records)
+            self._checkpoints.sent(acknowledgement)
             self._outbox.records = []
+            for owned in self._owned.values():
+                if owned.heir is not None and owned.marks is None:
+                    owned.marks = acknowledgement
 
     def _checkpoint_if_due(self, now_s: float) -> None:
         if now_s - self._checkpointed_s < CHECKPOINT_INTERVAL_S:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
 
-#: What an owner that dies between its effects and its history record leaves behind: being worked on.
-_NOT_YET = ("task-revived", "task-left", "timer-left")
-
-
 def judge(simulation: Simulation) -> list[str]:
     """All breaches of a run that came to its end."""
     cluster = simulation.cluster
@@ -42,8 +38,6 @@ def judge(simulation: Simulation) -> list[str]:
         for record in found:
             audit.take(record)
         for breach in audit.finish():
-            if breach.check in _NOT_YET:
-                continue
             where = f"{what}{breach.topic}[{breach.partition}]@{breach.offset}"
             breaches.append(f"{breach.check}: {where}: {breach.message} (run {breach.run_id} of {breach.workflow_id})")
         counts = audit.counts()

@@ -375,6 +375,9 @@ class HistoryRecord(Record, frozen=True, kw_only=True):
     #: itself, so that a fold knows it even where compaction has dropped earlier unnumbered records.
     wake_up_number: int = 0
     wake_up_due_ms: int = 0
+    #: The oldest epoch under which this decision may have sent records, if that is not ``epoch``: an earlier owner may
+    #: have taken it, too, and have been stopped when some of its effects were in the log and its history was not.
+    since_epoch: int = -1
 
 
 class OwnerMark(Record, frozen=True, kw_only=True):

@@ -166,6 +166,7 @@ def decide(
     policy: Policy,
     started_of: Callable[[str], WorkflowExecutionStarted] = no_history,
     events_of: Callable[[str], list[Event]] = no_events,
+    since_epoch: int = -1,
 ) -> Decision:
     """Decide one command. The states that are passed in are changed.
 
@@ -178,6 +179,8 @@ def decide(
         repeated: whether ``run`` has taken a signal with this command id before.
         started_of: the first event of a run that exists, from its history.
         events_of: all numbered events of a run that exists, from its history.
+        since_epoch: the oldest epoch whose owner may have decided this command, too, without a trace in the history;
+            -1: there is none but ``epoch``.
 
     Raises:
         QuarantinedError: a message for a quarantined run.
@@ -187,7 +190,7 @@ def decide(
         timestamp_ms = run.last_event_time_ms
     if isinstance(body, records.DeadlineReached):
         timestamp_ms = max(timestamp_ms, body.due_time_ms)
-    context = Context(timestamp_ms, epoch, offset, repeated, policy, started_of, events_of)
+    context = Context(timestamp_ms, epoch, offset, repeated, policy, started_of, events_of, since_epoch)
     if isinstance(body, StartWorkflow):
         return _decide_start(command, body, run, context)
     if isinstance(body, ResetWorkflow):
@@ -206,10 +209,10 @@ def decide(
 
 
 def quarantine(
-    run: RunState, reason: str, *, timestamp_ms: int, offset: int, epoch: int, policy: Policy
+    run: RunState, reason: str, *, timestamp_ms: int, offset: int, epoch: int, policy: Policy, since_epoch: int = -1
 ) -> RunDecision:
     """Put a run into quarantine because the command at ``offset`` could not be processed (I5)."""
-    context = Context(max(timestamp_ms, run.last_event_time_ms), epoch, offset, False, policy)
+    context = Context(max(timestamp_ms, run.last_event_time_ms), epoch, offset, False, policy, since_epoch=since_epoch)
     event = records.WorkflowQuarantined(reason=reason, command_offset=offset)
     return _drive(run, iter((event,)), context)
 
@@ -332,7 +335,7 @@ def _happen(decision: RunDecision, attributes: Any, context: Context, time_ms: i
     event_id = 0 if type(attributes) in UNNUMBERED else state.last_event_id + 1
     event = Event(event_id=event_id, event_time_ms=time_ms or context.now_ms, attributes=attributes)
     react(state, event, decision.effects)
-    evolve(state, event, context.epoch)
+    evolve(state, event, context.epoch if context.since_epoch < 0 else context.since_epoch)
     decision.events.append(event)
     return event_deadline_ms(state, event)
 

@@ -44,6 +44,7 @@ class Context(msgspec.Struct, frozen=True):
         repeated: whether the run has taken a signal with this command id before.
         started_of: the first event of a run, from its history.
         events_of: all numbered events of a run, from its history.
+        since_epoch: the oldest epoch whose owner may have sent the effects of this very decision.
     """
 
     now_ms: int
@@ -53,6 +54,7 @@ class Context(msgspec.Struct, frozen=True):
     policy: Policy
     started_of: Callable[[str], WorkflowExecutionStarted] = no_history
     events_of: Callable[[str], list[Event]] = no_events
+    since_epoch: int = -1
 
 
 def payloads_too_large(policy: Policy, payloads: Iterable[Payload]) -> str:
