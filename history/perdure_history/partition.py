@@ -99,6 +99,7 @@ class HistoryPartition:
         self._next_removal_ms: int | None = None
         #: The newest command read since the takeover: behind what was handled as long as askers are told again.
         self._read = -1
+        self.deposed = False  # it reads no marks while it lives: the shell sees them by the offsets of what it sends
         #: Commands below this offset may have been decided by an earlier owner, too, who was stopped before his history
         #: record was in the log; ``None``: the shell has not told yet where that ends, so all of them.
         self._inherited_below: int | None = None

@@ -108,7 +108,7 @@ class MatchingPartition:
         self._positions = stored or Positions()
         self._own_source = f"{role.name}/{partition}"
         self._work_topics: dict[str, str] = {}
-        self._deposed = False
+        self.deposed = False
         self._taken_over_ms = 0
         #: Workers whose clock differs so much that their heartbeats are useless; each is logged once.
         self._skewed: set[bytes | None] = set()
@@ -171,17 +171,17 @@ class MatchingPartition:
 
     def tick(self, now_ms: int, outbox: Outbox) -> None:
         """Do what is due by the clock."""
-        if not self._deposed:
+        if not self.deposed:
             advance(self.state, now_ms)
             self._send(now_ms, outbox)
 
     def next_wakeup_ms(self) -> int | None:
         """When something is due next, exactly."""
-        return None if self._deposed else self.state.wakeups.next_due_ms()
+        return None if self.deposed else self.state.wakeups.next_due_ms()
 
     def checkpoint(self) -> int | None:
         """Stage what changed; returns the offset of ``tasks`` to commit."""
-        if self._deposed:
+        if self.deposed:
             return None
         return self._stage(self._clock())
 
@@ -224,7 +224,7 @@ class MatchingPartition:
         self._fence.mark(mark.source, epoch)
         self._positions.mark = record.offset
         if mark.source == self._own_source and self.state.live and epoch > self.state.epoch:
-            self._deposed = True
+            self.deposed = True
             _logger.info("partition %d of %s was taken over by %s", self._partition, self._names.tasks, mark.owner)
 
     # --- workers ----------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class MatchingPartition:
     def _send(self, now_ms: int, outbox: Outbox) -> None:
         # A task that cannot be sent frees a slot, and the task that takes it is one more output.
         while outputs := self.state.take_outputs():
-            if self._deposed:
+            if self.deposed:
                 return
             for output in outputs:
                 try:

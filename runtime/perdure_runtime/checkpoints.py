@@ -4,16 +4,20 @@
 only when the group has taken that commit is the checkpoint written to the store, together with the position of our last
 record below it. So whoever takes over sends again what may be missing, and the store never holds what a deposed owner
 decided: the group refuses the commit of a member that does not own the partition any more.
-Called by the processor shell only.
+
+**I1.** Nobody else writes to a restored topic that its role writes itself, so the offsets of our records follow one
+another. Where they do not, an earlier owner may have written its mark late, and behind that our records are void. Then
+nothing more is written, and the processor takes over again. Called by the processor shell only.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perdure_runtime.handler import ACKNOWLEDGED_KEY
-from perdure_runtime.log import Ack, Membership
+from perdure_runtime.log import Ack, LogError, Membership, NewRecord
 from perdure_runtime.store import SealedBatch, StateStore
 
 
@@ -24,6 +28,14 @@ class _Checkpoint:
     batch: SealedBatch
     offsets: dict[int, int]
     taken_s: float
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An append, and how many of its records went to each partition of the restored topic."""
+
+    taken: Ack
+    counts: dict[int, int]
 
 
 @dataclass(slots=True)
@@ -43,13 +55,23 @@ class Checkpoints:
         store: what checkpoints are written to.
         membership: takes the commits.
         restored_topic: the topic of which the position of our last acknowledged record is kept.
+        is_marked: whether an owner mark stands in a partition of it between two offsets, both included.
     """
 
-    def __init__(self, store: StateStore, membership: Membership, restored_topic: str) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        membership: Membership,
+        restored_topic: str,
+        is_marked: Callable[[int, int, int], bool],
+    ) -> None:
+        self._is_marked = is_marked
         self._store = store
         self._membership = membership
         self._restored_topic = restored_topic
-        self._waiting: deque[Ack | _Checkpoint] = deque()
+        self._waiting: deque[_Sent | _Checkpoint] = deque()
+        #: The offset that our next record in each partition of the restored topic must get.
+        self._next_offsets: dict[int, int] = {}
         #: Our last acknowledged offsets since the latest checkpoint: they belong to the next one.
         self._acknowledged_since: dict[int, int] = {}
         #: Acknowledged, not yet committed: offsets of the owned topic, state, our positions in the restored topic.
@@ -70,9 +92,17 @@ class Checkpoints:
         """Whether anything waits for an acknowledgement or a commit."""
         return bool(self._waiting or self._to_commit or self._commit)
 
-    def sent(self, acknowledgement: Ack) -> None:
-        """Something was sent."""
-        self._waiting.append(acknowledgement)
+    def own(self, partition: int, next_offset: int) -> None:
+        """A partition of the restored topic is ours: our next record there gets this offset."""
+        self._next_offsets[partition] = next_offset
+
+    def sent(self, acknowledgement: Ack, records: Sequence[NewRecord]) -> None:
+        """Records were sent."""
+        counts: dict[int, int] = {}
+        for record in records:
+            if record[0] == self._restored_topic:
+                counts[record[1]] = counts.get(record[1], 0) + 1
+        self._waiting.append(_Sent(acknowledgement, counts))
         self.unacknowledged += 1
 
     def taken(self, offsets: dict[int, int], now_s: float) -> None:
@@ -101,19 +131,32 @@ class Checkpoints:
                 self._to_commit.update(first.offsets)
                 self._acknowledged.update(self._acknowledged_since)
                 self._acknowledged_since.clear()
-            elif first.done():
-                error = first.error()
+            elif first.taken.done():
+                error = first.taken.error()
                 if error is not None:
                     raise error
                 self.unacknowledged -= 1
-                for where, offset in first.offsets().items():
-                    if where.topic == self._restored_topic:
-                        self._acknowledged_since[where.partition] = offset + 1
+                if first.counts:
+                    self._note_positions(first)
             else:
                 break
             waiting.popleft()
         if self._commit is not None and self._commit.taken.done():
             self._end_commit(self._commit)
+
+    def _note_positions(self, sent: _Sent) -> None:
+        for where, offset in sent.taken.offsets().items():
+            count = sent.counts.get(where.partition)
+            if where.topic != self._restored_topic or count is None:
+                continue
+            first = self._next_offsets.get(where.partition, offset - count + 1)
+            if offset != first + count - 1 and self._is_marked(where.partition, first, offset):
+                raise LogError(
+                    f"a newer mark stands in {where.topic}[{where.partition}] between {first} and our record at"
+                    f" {offset}: starting again, to take it over if it is still ours"
+                )
+            self._next_offsets[where.partition] = offset + 1
+            self._acknowledged_since[where.partition] = offset + 1
 
     def begin_commit(self) -> None:
         """Commit what is acknowledged, unless a commit is on its way already or there is nothing to commit.
@@ -130,7 +173,7 @@ class Checkpoints:
         """Wait for the oldest send that is not acknowledged; without one, for the commit."""
         for entry in self._waiting:
             if not isinstance(entry, _Checkpoint):
-                entry.wait(timeout_s)
+                entry.taken.wait(timeout_s)
                 return
         if self._commit is not None:
             self._commit.taken.wait(timeout_s)

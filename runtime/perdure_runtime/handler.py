@@ -48,6 +48,9 @@ class PartitionHandler(Protocol):
     """One partition of a role. Life: (``fold`` | ``fold_checkpoint`` | ``fold_committed``)* → ``take_over`` →
     (``handle`` | ``tick`` | ``checkpoint``)*. A standby stays in the first part for as long as another owns it."""
 
+    #: It has read a newer mark of its own source in the restored topic, and sends nothing any more.
+    deposed: bool
+
     def restore_offset(self) -> int | None:
         """Where folding of the restored topic starts: behind what the store holds; ``None``: at the beginning.
 

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from perdure_runtime.folding import Folding
 from perdure_runtime.handler import Inheriting, PartitionHandler
-from perdure_runtime.log import Ack
+from perdure_runtime.log import Ack, Log, TopicPartition
 
 __all__ = ["Owned", "Phase"]
 
@@ -40,6 +40,23 @@ class Owned:
     due_ms: int | None = None
     restore_started_s: float = 0.0
     restore_logged_s: float = 0.0
+
+    def inherit(self) -> None:
+        """It has gone live: its handler may have to know what an earlier owner processed in vain."""
+        self.heir = self.handler if isinstance(self.handler, Inheriting) else None
+
+    def note_sent(self, acknowledgement: Ack) -> None:
+        """Something was sent; the first time after it has gone live, our marks are in it."""
+        if self.heir is not None and self.marks is None:
+            self.marks = acknowledgement
+
+    def tell_inheritance(self, log: Log, owned_topic: str) -> None:
+        """Once our marks are in the log, tell the handler where what an earlier owner may have processed ends."""
+        if self.heir is None or self.marks is None or not self.marks.done():
+            return
+        if self.marks.error() is None:
+            self.heir.inherit(log.watermarks(TopicPartition(owned_topic, self.partition))[1])
+        self.heir = self.marks = None
 
     @property
     def remaining(self) -> int:

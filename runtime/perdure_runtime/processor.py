@@ -24,7 +24,8 @@ from collections.abc import Callable
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
 from perdure_runtime.folding import Folding
-from perdure_runtime.handler import Inheriting, Role
+from perdure_runtime.gaps import is_marked
+from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
 from perdure_runtime.owned import Owned, Phase
@@ -116,7 +117,7 @@ class Processor:
         except BaseException:
             self._close_clients()
             raise
-        self._checkpoints = Checkpoints(store, self._membership, role.restored_topic)
+        self._checkpoints = Checkpoints(store, self._membership, role.restored_topic, self._is_marked)
         self._follows = standbys
         self._standbys = Standbys(
             role, log, store, self._membership,
@@ -179,8 +180,7 @@ class Processor:
         for owned in list(self._owned.values()):
             if owned.phase is Phase.MARKING and owned.mark.done():
                 self._begin_restore(owned)
-            elif owned.heir is not None and owned.marks is not None and owned.marks.done():
-                self._tell_inheritance(owned, owned.heir)
+            owned.tell_inheritance(self._log, self.role.owned_topic)
         records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
         if records:
             self._process(records)
@@ -333,7 +333,8 @@ class Processor:
                 )  # fmt: skip
             starts[TopicPartition(topic, partition)] = min(max(offset, low), high)
         self.reader.assign(starts)
-        owned.heir = owned.handler if isinstance(owned.handler, Inheriting) else None
+        self._checkpoints.own(partition, owned.epoch + 1)
+        owned.inherit()
         owned.phase = Phase.LIVE
         owned.dirty = True
         owned.due_ms = owned.handler.next_wakeup_ms()
@@ -343,13 +344,6 @@ class Processor:
             "role=%s partition=%d event=live epoch=%d folded=%d seconds=%.3f",
             self.role.name, partition, owned.epoch, folded, self._monotonic_s() - owned.restore_started_s,
         )  # fmt: skip
-
-    def _tell_inheritance(self, owned: Owned, heir: Inheriting) -> None:
-        assert owned.marks is not None
-        if owned.marks.error() is None:
-            _, end = self._log.watermarks(TopicPartition(self.role.owned_topic, owned.partition))
-            heir.inherit(end)
-        owned.heir = owned.marks = None
 
     # --- processing -----------------------------------------------------------------------------------------------
 
@@ -376,6 +370,8 @@ class Processor:
             for partition in handled:
                 owned = self._owned[partition]
                 assert owned.handler is not None
+                if owned.handler.deposed:
+                    raise LogError(f"a newer mark stands in partition {partition} of {self.role.restored_topic}")
                 owned.due_ms = owned.handler.next_wakeup_ms()
             self._find_due()
 
@@ -454,11 +450,10 @@ class Processor:
         if self._outbox.records:
             self.stats.sent += len(self._outbox.records)
             acknowledgement = self._producer.append(self._outbox.records)
-            self._checkpoints.sent(acknowledgement)
+            self._checkpoints.sent(acknowledgement, self._outbox.records)
             self._outbox.records = []
             for owned in self._owned.values():
-                if owned.heir is not None and owned.marks is None:
-                    owned.marks = acknowledgement
+                owned.note_sent(acknowledgement)
 
     def _checkpoint_if_due(self, now_s: float) -> None:
         if now_s - self._checkpointed_s < CHECKPOINT_INTERVAL_S:
@@ -494,6 +489,10 @@ class Processor:
             if not in_callback:
                 self._membership.poll()
             self._checkpoints.settle()
+
+    def _is_marked(self, partition: int, first: int, last: int) -> bool:
+        source = self._source(partition)
+        return is_marked(self._log, self.role.restored_topic, partition, source, first, last, self._monotonic_s)
 
     def _source(self, partition: int) -> str:
         return f"{self.role.name}/{partition}"

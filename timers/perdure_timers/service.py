@@ -111,7 +111,7 @@ class TimersPartition:
         self._cursor: tuple[int, str] = (0, "")
         self._beyond_ms: int | None = 0
         self._epoch = -1
-        self._deposed = False
+        self.deposed = False
 
     # --- restoring --------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class TimersPartition:
 
     def tick(self, now_ms: int, outbox: Outbox) -> None:
         """Send the wake-ups that are due, up to a batch; the rest is due at once again."""
-        if self._deposed:
+        if self.deposed:
             return
         refill_ms = self._refill_ms()
         if refill_ms is not None and refill_ms <= now_ms:
@@ -172,7 +172,7 @@ class TimersPartition:
 
     def next_wakeup_ms(self) -> int | None:
         """When the next timer is due, or the next part of the future must be looked at."""
-        if self._deposed:
+        if self.deposed:
             return None
         due_ms = self._pending.next_due_ms()
         refill_ms = self._refill_ms()
@@ -182,7 +182,7 @@ class TimersPartition:
 
     def checkpoint(self) -> int | None:
         """Stage what changed; returns the offset of ``timers`` to commit."""
-        return None if self._deposed else self._stage(self._clock())
+        return None if self.deposed else self._stage(self._clock())
 
     def _stage(self, saved_ms: int) -> int:
         now_ms = self._clock()
@@ -231,7 +231,7 @@ class TimersPartition:
         self._fence.mark(mark.source, epoch)
         self._positions.mark = record.offset
         if mark.source == self._own_source and 0 <= self._epoch < epoch:
-            self._deposed = True
+            self.deposed = True
             _logger.info("partition %d of %s was taken over by %s", self._partition, self._names.timers, mark.owner)
 
     def _arm(self, record: TimerRecord, offset: int) -> None:

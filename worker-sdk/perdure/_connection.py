@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from perdure._delivery import call, deliver
 from perdure._ids import new_id
 from perdure._producer import SteadyProducer
 from perdure.service import RPCError, RPCStatusCode
@@ -350,7 +350,7 @@ class Connection:
     def _fail(self, batch: Sequence[Pending], error: LogError) -> None:
         for pending in batch:
             if self._pending.pop(pending.request_id, None) is not None:
-                _call(pending.loop, pending.on_error, self._unavailable(error))
+                call(pending.loop, pending.on_error, self._unavailable(error))
 
     def _unavailable(self, error: LogError) -> RPCError:
         return RPCError(f"the log at {self.address} cannot be reached: {error}", RPCStatusCode.UNAVAILABLE)
@@ -382,7 +382,7 @@ class Connection:
             self._reader.close()
         closed = RPCError("the client was closed", RPCStatusCode.CANCELLED)
         for pending in list(self._pending.values()):
-            _call(pending.loop, pending.on_error, closed)
+            call(pending.loop, pending.on_error, closed)
         self._pending.clear()
 
     def _read_until_closed(self) -> None:
@@ -430,7 +430,7 @@ class Connection:
             else:
                 batches.setdefault(pending.loop, []).append((pending.on_reply, reply.body))
         for loop, batch in batches.items():
-            _call(loop, _deliver, batch)
+            call(loop, deliver, batch)
 
     def _note_takeover(self, record: LogRecord) -> None:
         try:
@@ -498,19 +498,3 @@ def rejecter(*answers: asyncio.Future[ReplyBody]) -> OnError:
                 answer.set_exception(error)
 
     return reject
-
-
-def _deliver(batch: Sequence[tuple[OnReply, ReplyBody]]) -> None:
-    for on_reply, body in batch:
-        on_reply(body)
-
-
-def _call(loop: asyncio.AbstractEventLoop | None, function: Callable[[Any], None], argument: Any) -> None:
-    """Call on the loop; at once if there is none. A closed loop has nobody left to tell."""
-    if loop is None:
-        function(argument)
-        return
-    try:
-        loop.call_soon_threadsafe(function, argument)
-    except RuntimeError:
-        pass

@@ -27,6 +27,7 @@ class Echo:
         self.partition = partition
         self.store = store
         self.epoch = -1
+        self.deposed = False
         self.folded: list[bytes | None] = []
         self.seen = int.from_bytes(store.get(b"seen") or b"", "big")
         self.next_command = int.from_bytes(store.get(b"next") or b"", "big")
@@ -178,6 +179,30 @@ def test_i1_every_other_target_gets_a_mark_with_the_epoch_before_any_record(shel
     mark, tick = shell.read(NAMES.tasks, 1)
     assert codec.decode_as(mark.value, OwnerMark).epoch == shell.role.handlers[1].epoch
     assert tick.key == b"tick"
+
+
+def test_i1_a_mark_that_an_earlier_owner_writes_late_makes_us_take_over_again(log: EmbeddedLog, shell: Shell) -> None:
+    """By the log he is the newer owner, so our records are void behind it: nothing of them may be written."""
+    shell.steps()
+    epoch = shell.role.handlers[0].epoch
+    late = OwnerMark(source="history/0", owner="deposed", time_ms=1)
+    record = NewRecord(NAMES.history, 0, keys.mark_key("history/0", "late"), codec.encode(late))
+    log.producer("late").append([record]).wait(30)
+    shell.command(b"one")
+
+    with pytest.raises(LogError, match=rf"between {epoch + 1} and our record at {epoch + 2}"):
+        shell.settle()
+
+    assert shell.store.partition(0).get(ACKNOWLEDGED_KEY) is None
+
+
+def test_i1_who_reads_a_newer_mark_takes_over_again(shell: Shell) -> None:
+    shell.steps()
+    shell.role.handlers[0].deposed = True
+    shell.command(b"one")
+
+    with pytest.raises(LogError, match="a newer mark stands in partition 0"):
+        shell.steps()
 
 
 def test_i2_a_new_owner_folds_what_was_decided_and_goes_on_behind_it(
