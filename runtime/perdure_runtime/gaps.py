@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, TopicPartition
 from perdure_schemas.keys import mark_key
 
@@ -15,13 +16,11 @@ _POLL_S = 0.02
 _RECORDS_PER_POLL_MAX = 1_000
 
 
-def is_marked(
-    log: Log, topic: str, partition: int, source: str, first: int, last: int, monotonic_s: Callable[[], float]
-) -> bool:
-    """Whether a mark of ``source`` stands between two offsets, both included; true if that cannot be read in time,
-    because taking over again is always right. Blocks."""
-    where = TopicPartition(topic, partition)
-    beginning = mark_key(source, "")
+def is_marked(log: Log, role: Role, monotonic_s: Callable[[], float], partition: int, first: int, last: int) -> bool:
+    """Whether an owner mark of a role stands in its restored topic between two offsets, both included; true if that
+    cannot be read in time, because taking over again is always right. Blocks."""
+    where = TopicPartition(role.restored_topic, partition)
+    beginning = mark_key(f"{role.name}/{partition}", "")
     reader = log.reader("gap")
     try:
         reader.assign({where: first})

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
@@ -117,7 +118,9 @@ class Processor:
         except BaseException:
             self._close_clients()
             raise
-        self._checkpoints = Checkpoints(store, self._membership, role.restored_topic, self._is_marked)
+        self._checkpoints = Checkpoints(
+            store, self._membership, role.restored_topic, partial(is_marked, log, role, monotonic_s)
+        )
         self._follows = standbys
         self._standbys = Standbys(
             role, log, store, self._membership,
@@ -489,10 +492,6 @@ class Processor:
             if not in_callback:
                 self._membership.poll()
             self._checkpoints.settle()
-
-    def _is_marked(self, partition: int, first: int, last: int) -> bool:
-        source = self._source(partition)
-        return is_marked(self._log, self.role.restored_topic, partition, source, first, last, self._monotonic_s)
 
     def _source(self, partition: int) -> str:
         return f"{self.role.name}/{partition}"
