@@ -20,7 +20,7 @@ from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, Reader
 from perdure_runtime.processor import IDLE_WAIT_S, Processor
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
-from perdure_runtime.store import StateStore, StateStoreError
+from perdure_runtime.store import StateStore, StateStoreError, discard
 from perdure_schemas.topics import TopicNames
 
 _logger = logging.getLogger("perdure.engine")
@@ -89,11 +89,12 @@ class Engine:
         """Open the state stores and start to work.
 
         Raises:
-            StateStoreError: a state folder is in use, damaged, or of another version.
+            StateStoreError: a state folder is in use, cannot be written, or is of another version. A damaged one is
+                rebuilt.
         """
         try:
             for role in self._roles:
-                self._stores[role.name] = StateStore(self._state_dir / role.name, role.store_version)
+                self._store(role)
         except StateStoreError:
             self._close_stores()
             raise
@@ -170,6 +171,7 @@ class Engine:
             started_s = time.monotonic()
             processors: list[Processor] = []
             graceful = False
+            bad_state: StateStoreError | None = None
             try:
                 for role in roles:
                     processors.append(self._open(role))
@@ -177,22 +179,45 @@ class Engine:
                 graceful = True
             except LogError as error:
                 _logger.warning("roles=%s event=restarting reason=%r", [role.name for role in roles], str(error))
+            except StateStoreError as error:
+                _logger.warning("roles=%s event=restarting reason=%r", [role.name for role in roles], str(error))
+                # Without the traceback, whose frames may hold iterators, which hold the database.
+                bad_state = StateStoreError(error.path, str(error), damaged=error.damaged)
             except Exception as error:
                 _logger.exception("roles=%s event=restarting", [role.name for role in roles])
                 self._note_bug(roles, error)
             finally:
                 self._close(processors, graceful=graceful)
+            if bad_state is not None:
+                self._give_up_stores(roles, bad_state)
             if time.monotonic() - started_s > RESTART_DELAY_S_MAX:
                 delay_s = RESTART_DELAY_S_MIN
             self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
+
+    def _store(self, role: Role) -> StateStore:
+        """The role's open store."""
+        store = self._stores.get(role.name)
+        if store is None:
+            path = self._state_dir / role.name
+            store = self._stores[role.name] = StateStore.open_or_rebuild(path, role.store_version)
+        return store
+
+    def _give_up_stores(self, roles: Sequence[Role], error: StateStoreError) -> None:
+        """Close the stores of roles, whose next start opens them anew: after an error RocksDB writes nothing more."""
+        for role in roles:
+            store = self._stores.pop(role.name, None)
+            if store is not None:
+                store.close()
+        if error.damaged:
+            discard(error.path, str(error))
 
     def _open(self, role: Role) -> Processor:
         processor = Processor(
             role,
             self._log,
             self._names,
-            self._stores[role.name],
+            self._store(role),
             instance=self._instance,
             now_ms=self._now_ms,
             unique=lambda: uuid.uuid4().hex,

@@ -20,7 +20,7 @@ from collections import deque
 from perdure_runtime.dead_letters import reason_of
 from perdure_runtime.handler import PartitionHandler, Role
 from perdure_runtime.log import LogRecord
-from perdure_runtime.store import SealedBatch, StateStore
+from perdure_runtime.store import SealedBatch, StateStore, StateStoreError
 
 _logger = logging.getLogger("perdure.engine")
 
@@ -66,6 +66,8 @@ class Folding:
         """The handler on the stored state; state that it cannot read is a cache gone bad, and is built again."""
         try:
             return self._role.open(self.partition, self._part, self.committed)
+        except StateStoreError:
+            raise
         except Exception as error:
             return self._open_empty(reason_of(error))
 

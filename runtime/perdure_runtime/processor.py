@@ -32,7 +32,7 @@ from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
 from perdure_runtime.owned import Owned, Phase
 from perdure_runtime.standby import Standbys
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
-from perdure_runtime.store import StateStore
+from perdure_runtime.store import StateStore, StateStoreError
 from perdure_schemas import codec
 from perdure_schemas.keys import mark_key
 from perdure_schemas.records import OwnerMark
@@ -385,8 +385,6 @@ class Processor:
         sent_before = len(self._outbox.records)
         try:
             owned.handler.handle(record, self._outbox)
-        except LogUnavailableError:
-            raise  # not the record's fault: it is processed again by the next processor
         except Exception as error:
             # Whatever was sent halfway must not go out: the decision did not come to its end.
             del self._outbox.records[sent_before:]
@@ -410,6 +408,8 @@ class Processor:
                 )  # fmt: skip
 
     def _quarantine(self, owned: Owned, record: LogRecord, error: Exception) -> None:
+        if isinstance(error, LogUnavailableError | StateStoreError):
+            raise error  # not the record's fault: it is processed again by the next processor
         reason = reason_of(error)
         _logger.error(
             "role=%s topic=%s partition=%d offset=%d event=dead_letter reason=%r",
@@ -422,7 +422,7 @@ class Processor:
             sent_before = len(self._outbox.records)
             try:
                 owned.handler.quarantine(record, reason, self._outbox)
-            except LogUnavailableError:
+            except (LogUnavailableError, StateStoreError):
                 raise
             except Exception:
                 del self._outbox.records[sent_before:]

@@ -21,7 +21,7 @@ from perdure_runtime.dead_letters import reason_of
 from perdure_runtime.folding import Folding
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, LogRecord, Membership, Reader, TopicPartition
-from perdure_runtime.store import StateStore
+from perdure_runtime.store import StateStore, StateStoreError
 
 _logger = logging.getLogger("perdure.engine")
 
@@ -133,6 +133,8 @@ class Standbys:
             return False
         try:
             return self._step(live_records, now_s)
+        except StateStoreError:
+            raise  # the owned partitions share the database
         except Exception as error:
             self._fail(error)
             return False
@@ -177,6 +179,8 @@ class Standbys:
         self._newest_ms = record.timestamp_ms
         try:
             followed.folding.fold(record)
+        except StateStoreError:
+            raise
         except Exception as error:
             # Whoever owns the partition has written the dead letter; here it is passed over as it will be there.
             followed.errors += 1

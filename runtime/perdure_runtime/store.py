@@ -6,6 +6,8 @@ It is a cache of the log and never precious: deleted, it is rebuilt. Invariants:
   batch in one RocksDB write; the shell commits a batch only when the log has acknowledged all that was sent before it,
   so the store never knows more than the log;
 * reads see staged and sealed writes;
+* what the disk says is never guessed at: an error while reading or writing is a :class:`StateStoreError`, and an entry
+  that cannot be read is never taken for one that is not there;
 * two views of one database (:meth:`StateStore.beside`) never have the same partition at the same time.
 
 Called by the processor shell; handlers see one partition of it as a ``PartitionStore``.
@@ -13,17 +15,43 @@ Called by the processor shell; handlers see one partition of it as a ``Partition
 
 from __future__ import annotations
 
+import logging
+import shutil
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import rocksdict
 
+_logger = logging.getLogger("perdure.engine")
+
 _VERSION_KEY = b"\xff\xffversion"
+#: What RocksDB says when the file system refuses, and not the files are wrong.
+_REFUSALS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "Permission denied",
+    "Read-only file system",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Input/output error",
+    "Stale file handle",
+)
 
 
 class StateStoreError(Exception):
-    """The state folder cannot be used. The message says why and what to do."""
+    """The state folder cannot be used. The message says why and what to do.
+
+    Attributes:
+        path: the folder.
+        damaged: its files are not as they were written: it must be thrown away, and is rebuilt from the log.
+    """
+
+    def __init__(self, path: Path, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.damaged = damaged
 
 
 class SealedBatch:
@@ -44,24 +72,44 @@ class StateStore:
         version: version of the role's layout, kept inside.
 
     Raises:
-        StateStoreError: another process has it open, or it was written with another layout version.
+        StateStoreError: another process has it open, it is damaged, or it was written with another layout version.
     """
 
     def __init__(self, path: Path, version: int) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        self._use(_open(path))
-        found = self._database.get(_VERSION_KEY)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failure(path, error) from error
+        self._use(path, _open(path))
+        found = self.get(_VERSION_KEY)
         wanted = str(version).encode()
         if found is None:
-            self._database.put(_VERSION_KEY, wanted)
+            try:
+                self._database.put(_VERSION_KEY, wanted)
+            except Exception as error:
+                self.close()
+                raise _failure(path, error) from error
         elif found != wanted:
-            self._database.close()
+            self.close()
             raise StateStoreError(
+                path,
                 f"the state folder {path} was written with layout version {found.decode()}, this program has version"
-                f" {version}; delete the folder (it is rebuilt from the log), or run the program that wrote it"
+                f" {version}; delete the folder (it is rebuilt from the log), or run the program that wrote it",
             )
 
-    def _use(self, database: rocksdict.Rdict) -> None:
+    @classmethod
+    def open_or_rebuild(cls, path: Path, version: int) -> StateStore:
+        """As the constructor, but a damaged folder is emptied first: what it held is folded from the log again."""
+        try:
+            return cls(path, version)
+        except StateStoreError as error:
+            if not error.damaged:
+                raise
+            discard(path, str(error))
+            return cls(path, version)
+
+    def _use(self, path: Path, database: rocksdict.Rdict) -> None:
+        self._path = path
         self._database = database
         #: What is not on disk yet: key → (value, number of the batch it belongs to).
         self._overlay: dict[bytes, tuple[bytes | None, int]] = {}
@@ -77,7 +125,7 @@ class StateStore:
         """A second view of the same database, with staged writes of its own: for a partition that is being folded, and
         whose checkpoints follow another rule than those of the owned ones. It is never closed by itself."""
         view = StateStore.__new__(StateStore)
-        view._use(self._database)
+        view._use(self._path, self._database)
         return view
 
     def adopt(self, part: StorePartition) -> None:
@@ -91,7 +139,13 @@ class StateStore:
         pending = self._overlay.get(key)
         if pending is not None:
             return pending[0]
-        value: bytes | None = self._database.get(key)
+        return self._read(key)
+
+    def _read(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._database.get(key)
+        except Exception as error:  # rocksdict raises plain Exception for everything
+            raise _failure(self._path, error) from error
         return value
 
     def stage(self, key: bytes, value: bytes | None) -> None:
@@ -109,7 +163,11 @@ class StateStore:
         return batch
 
     def commit(self, batches: Sequence[SealedBatch], positions: Mapping[bytes, bytes]) -> None:
-        """Write sealed batches, in order, and position entries (full keys) to disk in one write."""
+        """Write sealed batches, in order, and position entries (full keys) to disk in one write.
+
+        Raises:
+            StateStoreError: the disk is full, or fails; the database takes nothing more until it is opened anew.
+        """
         self._write(batches, positions)
         overlay = self._overlay
         for batch in batches:
@@ -129,16 +187,25 @@ class StateStore:
                     write.put(key, value)
         for key, value in positions.items():
             write.put(key, value)
-        self._database.write(write)
+        try:
+            self._database.write(write)
+        except Exception as error:
+            raise _failure(self._path, error) from error
 
     def scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Entries with full keys from ``start`` on while they begin with ``prefix``; pending writes included."""
+        """Entries with full keys from ``start`` on while they begin with ``prefix``; pending writes included.
+
+        Raises:
+            StateStoreError: an entry cannot be read.
+        """
         pending = self._pending_keys(prefix, start)
         position = 0
         iterator = self._database.iter()
         iterator.seek(start)
         while True:
             on_disk: bytes | None = iterator.key() if iterator.valid() else None
+            if on_disk is None:
+                self._check(iterator)
             if on_disk is not None and not on_disk.startswith(prefix):
                 on_disk = None
             in_memory = pending[position] if position < len(pending) else None
@@ -149,7 +216,7 @@ class StateStore:
                 if in_memory == on_disk:
                     iterator.next()
                 entry = self._overlay.get(in_memory)
-                value = entry[0] if entry is not None else self._database.get(in_memory)
+                value = entry[0] if entry is not None else self._read(in_memory)
                 if value is not None:
                     yield in_memory, value
             else:
@@ -157,6 +224,13 @@ class StateStore:
                 value = iterator.value()
                 iterator.next()
                 yield on_disk, value
+
+    def _check(self, iterator: rocksdict.RdictIter) -> None:
+        """An iterator that meets a damaged block looks as one at its end."""
+        try:
+            iterator.status()
+        except Exception as error:
+            raise _failure(self._path, error) from error
 
     def take_pending(self) -> dict[bytes, tuple[bytes | None, int]]:
         """Give away all writes that are not on disk: key → (value, number of the batch)."""
@@ -177,11 +251,17 @@ class StateStore:
         self.drop_partition(partition)
         prefix = partition.to_bytes(2, "big")
         end = (partition + 1).to_bytes(2, "big")
-        self._database.delete_range(prefix, end)
+        try:
+            self._database.delete_range(prefix, end)
+        except Exception as error:
+            raise _failure(self._path, error) from error
 
     def close(self) -> None:
         """Close the database. Staged writes are given up; the log still has them."""
-        self._database.close()
+        try:
+            self._database.close()
+        except Exception as error:  # closing flushes; what cannot be flushed is in the log, too
+            _logger.warning("folder=%s event=closed_without_flush reason=%r", self._path, str(error))
 
     def _pending_keys(self, prefix: bytes, start: bytes) -> list[bytes]:
         if not self._overlay:
@@ -237,12 +317,24 @@ def _open(path: Path) -> rocksdict.Rdict:
     options.set_keep_log_file_num(2)
     try:
         return rocksdict.Rdict(str(path), options)
-    except Exception as error:  # rocksdict raises plain Exception for everything
-        text = str(error)
-        if "LOCK" in text or "lock" in text:
+    except Exception as error:
+        if f"{path}/LOCK" in str(error):
             raise StateStoreError(
-                f"the state folder {path} is in use by another process; stop it, or give this one a folder of its own"
+                path,
+                f"the state folder {path} is in use by another process; stop it, or give this one a folder of its own",
             ) from error
-        raise StateStoreError(
-            f"the state folder {path} cannot be opened ({text}); if it is damaged delete it: it is rebuilt from the log"
-        ) from error
+        raise _failure(path, error) from error
+
+
+def _failure(path: Path, error: Exception) -> StateStoreError:
+    text = str(error)
+    if any(refusal in text for refusal in _REFUSALS):
+        return StateStoreError(path, f"the state folder {path} cannot be read or written ({text}): make room there")
+    text = f"the state folder {path} is damaged ({text}): it is rebuilt from the log"
+    return StateStoreError(path, text, damaged=True)
+
+
+def discard(path: Path, reason: str) -> None:
+    """Remove a damaged folder, which nobody has open."""
+    _logger.warning("folder=%s event=state_discarded reason=%r", path, reason)
+    shutil.rmtree(path, ignore_errors=True)

@@ -88,6 +88,9 @@ class _Iterator:
     def next(self) -> None:
         self._index += 1
 
+    def status(self) -> None:
+        """Nothing ever damages this disk."""
+
 
 class SimStore(StateStore):
     """A :class:`StateStore` on a :class:`Disk`."""

@@ -159,6 +159,56 @@ def test_what_is_being_restarted_is_not_ready(
     engine.stop()
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+@pytest.mark.parametrize("single_thread", [True, False])
+def test_a_state_that_fails_is_opened_anew_and_emptied_if_it_is_damaged(
+    log: EmbeddedLog, tmp_path: Path, damaged: bool, single_thread: bool
+) -> None:
+    path = tmp_path / "history"
+    path.mkdir()
+    (path / "witness").touch()
+    role = FailingRole(failing_once(StateStoreError(path, "a block cannot be read", damaged=damaged)))
+    engine = Engine(log, NAMES, tmp_path, [role, QuietRole()], instance="one", single_thread=single_thread)
+    engine.start()
+    try:
+        assert engine.wait_ready(TIMEOUT_S)
+        assert engine.failure() is None
+        assert (path / "witness").exists() is not damaged
+    finally:
+        engine.stop()
+
+
+def test_i5_no_record_is_given_up_because_the_state_cannot_be_read(
+    log: EmbeddedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [StateStoreError(tmp_path / "history", "a block cannot be read", damaged=True)]
+    original = FailingHandler.handle
+
+    def handle(self: FailingHandler, record: LogRecord, outbox: Outbox) -> None:
+        if failures:
+            raise failures.pop()
+        original(self, record, outbox)
+
+    monkeypatch.setattr(FailingHandler, "handle", handle)
+    engine = Engine(log, NAMES, tmp_path, [FailingRole()], instance="one")
+    engine.start()
+    try:
+        assert engine.wait_ready(TIMEOUT_S)
+        producer = log.producer("client")
+        assert producer.append([NewRecord(NAMES.commands, 0, b"k", b"a")]).wait(TIMEOUT_S)
+        reader = log.reader("test")
+        reader.assign({TopicPartition(NAMES.history, 0): log.BEGIN})
+        values: list[bytes | None] = []
+        while b"0" not in values:
+            found = reader.poll(100, TIMEOUT_S)
+            assert found, "the restarted role decides nothing"
+            values += [record.value for record in found]
+    finally:
+        engine.stop()
+    assert not failures
+    assert log.watermarks(TopicPartition(NAMES.dead_letters, 0)) == (0, 0)
+
+
 def test_a_role_that_hangs_does_not_hold_up_a_stop(log: EmbeddedLog, tmp_path: Path) -> None:
     hanging, release = threading.Event(), threading.Event()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perdure_runtime import store as store_module
 from perdure_runtime.store import SealedBatch, StateStore, StateStoreError
 
 
@@ -76,6 +80,68 @@ def test_a_folder_of_another_version_is_refused_with_advice(tmp_path: Path) -> N
     StateStore(tmp_path / "s", version=1).close()
     with pytest.raises(StateStoreError, match="layout version 1, this program has version 2; delete the folder"):
         StateStore(tmp_path / "s", version=2)
+
+
+def _damaged(folder: Path, change: Callable[[Path], None]) -> Path:
+    """A closed store of some hundred kilobytes, one file of which has been changed."""
+    store = StateStore(folder, version=1)
+    part = store.partition(3)
+    for number in range(400):
+        part.put(b"%06d" % number, random.Random(number).randbytes(1_000))
+    store.commit([store.seal()], {})
+    store.close()
+    change(max(folder.glob("*.sst"), key=lambda path: path.stat().st_size))
+    return folder
+
+
+def _flip_in_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_an_error_and_never_an_entry_that_is_not_there(tmp_path: Path) -> None:
+    store = StateStore(_damaged(tmp_path / "s", _flip_in_the_middle), version=1)
+    with pytest.raises(StateStoreError, match=r"is damaged .*: it is rebuilt from the log") as failed:
+        for number in range(400):
+            assert store.partition(3).get(b"%06d" % number) is not None
+    assert failed.value.damaged
+    assert failed.value.path == tmp_path / "s"
+    with pytest.raises(StateStoreError, match="is damaged"):
+        assert len(list(store.partition(3).scan(b""))) == 400
+    store.close()
+
+
+@pytest.mark.parametrize("change", [lambda path: os.truncate(path, 5_000), lambda path: path.unlink()])
+def test_a_damaged_folder_is_emptied_and_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Path], None]
+) -> None:
+    folder = _damaged(tmp_path / "s", change)
+    with pytest.raises(StateStoreError) as refused:
+        StateStore(folder, version=1)
+    assert refused.value.damaged
+    store = StateStore.open_or_rebuild(folder, version=1)
+    assert list(store.partition(3).scan(b"")) == []
+    assert "event=state_discarded" in caplog.text
+    store.close()
+
+
+def test_a_folder_in_use_or_of_another_version_is_not_emptied(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "s", version=1)
+    store.partition(0).put(b"a", b"1")
+    store.commit([store.seal()], {})
+    with pytest.raises(StateStoreError, match="in use"):
+        StateStore.open_or_rebuild(tmp_path / "s", version=1)
+    store.close()
+    with pytest.raises(StateStoreError, match="layout version"):
+        StateStore.open_or_rebuild(tmp_path / "s", version=2)
+    assert StateStore(tmp_path / "s", version=1).partition(0).get(b"a") == b"1"
+
+
+def test_a_full_disk_is_no_damage() -> None:
+    full = store_module._failure(Path("s"), Exception("IO error: No space left on device: While appending to file: x"))
+    assert not full.damaged
+    assert "make room" in str(full)
 
 
 _keys = st.binary(min_size=1, max_size=3)
