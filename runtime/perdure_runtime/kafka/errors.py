@@ -143,18 +143,24 @@ class ErrorTranslator:
     Remembers the last connection error the clients reported, because a time-out by itself does not say why.
     """
 
-    def __init__(self, bootstrap: str, options: Mapping[str, str]) -> None:
+    def __init__(
+        self, bootstrap: str, options: Mapping[str, str], monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic_s = monotonic_s
         self._bootstrap = bootstrap
         self._options = options
         self._last_connection_error = ""
 
     def observe(self, owner: str) -> Callable[[KafkaError], None]:
-        """A callback for a client's asynchronous errors: logs a new kind once, and remembers it."""
+        """A callback for a client's asynchronous errors: logs the first in a minute, and remembers the last."""
+        silent_until_s = 0.0
 
         def on_error(error: KafkaError) -> None:
-            text = self.clean(error.str())
-            if text != self._last_connection_error:
-                self._last_connection_error = text
+            nonlocal silent_until_s
+            self._last_connection_error = text = self.clean(error.str())
+            now_s = self._monotonic_s()
+            if now_s >= silent_until_s:
+                silent_until_s = now_s + NOISE_INTERVAL_S
                 logger.warning("Kafka %s: %s: %s", self._bootstrap, owner, text)
 
         return on_error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from perdure_runtime.kafka.errors import NOISE_INTERVAL_S, ClientNoiseFilter
+import pytest
+from confluent_kafka import KafkaError
+
+from perdure_runtime.kafka.errors import NOISE_INTERVAL_S, ClientNoiseFilter, ErrorTranslator
 
 FAILED = "FAIL [perdure#%s-%d] [thrd:127.0.0.1:9]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed"
 
@@ -43,3 +46,20 @@ def test_clients_that_come_and_go_take_no_memory() -> None:
     for number in range(2_500):
         assert noise.filter(record(FAILED % ("producer", number)))
     assert len(noise._silent_until_s) <= 1_000
+
+
+def test_errors_that_come_in_turns_are_one_warning_for_each_client_and_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now_s = [1_000.0]
+    errors = ErrorTranslator("b:9", {}, lambda: now_s[0])
+    reader, producer = errors.observe("reader r"), errors.observe("producer p")
+    for number in range(10):
+        reader(KafkaError(KafkaError._TRANSPORT, f"refused after {number} ms"))
+        reader(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+        producer(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert len(caplog.records) == 2
+    assert "1/1 brokers are down" in str(errors.unavailable("ask", "no answer"))
+    now_s[0] += NOISE_INTERVAL_S
+    reader(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert len(caplog.records) == 3
