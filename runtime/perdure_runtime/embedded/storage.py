@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import Options, Rdict, RdictIter, WriteBatch
 
 from perdure_runtime.log import LogError
 
@@ -153,7 +153,10 @@ class RocksStorage:
         self._wal.sync()
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise self._unreadable(error) from error
         return value
 
     def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -165,7 +168,20 @@ class RocksStorage:
                 return
             yield key, iterator.value()
             iterator.next()
-        iterator.status()
+        self._check(iterator)
+
+    def _check(self, iterator: RdictIter) -> None:
+        """An iterator that meets a damaged block looks as one at its end."""
+        try:
+            iterator.status()
+        except Exception as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> LogError:
+        return LogError(
+            f"the embedded log at {self._path} cannot be read: {error}. If its files are damaged, restore them from a "
+            "copy: there is no other one of what they held"
+        )
 
     def last_key(self, begin: bytes, end: bytes) -> bytes | None:
         iterator = self._db.iter()
@@ -173,7 +189,7 @@ class RocksStorage:
         if iterator.valid() and iterator.key() == end:
             iterator.prev()
         if not iterator.valid():
-            iterator.status()
+            self._check(iterator)
             return None
         key: bytes = iterator.key()
         return key if key >= begin else None
