@@ -13,20 +13,14 @@ from perdure.client import Client
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
 from tests.support.auditing import assert_sound
-from tests.support.kafka_broker import BrokerUnavailableError, NativeBroker, broker_is_required, session_bootstrap
+from tests.support.kafka_broker import BrokerUnavailableError, NativeBroker, session_bootstrap
 from tests.support.platform import embedded_platform, kafka_platform
+from tests.support.skipping import skip_without_broker
 
 
 def pytest_unconfigure() -> None:
     """Threads of clients that a failed test left open must not log into streams that are closed now."""
     logging.raiseExceptions = False
-
-
-def _without_broker(error: BrokerUnavailableError) -> None:
-    """Skip, or fail where a broker is required."""
-    if broker_is_required():
-        pytest.fail(f"Kafka is required (CI or PERDURE_REQUIRE_KAFKA=1), but: {error}", pytrace=False)
-    pytest.skip(f"no Kafka broker: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +30,7 @@ def kafka_bootstrap() -> Iterator[str]:
         session = session_bootstrap()
         bootstrap = session.__enter__()
     except BrokerUnavailableError as error:
-        _without_broker(error)
+        skip_without_broker(error)
     else:
         try:
             yield bootstrap
@@ -59,7 +53,7 @@ def kafka_broker() -> Iterator[NativeBroker]:
         broker.start()
         yield broker
     except BrokerUnavailableError as error:
-        _without_broker(error)
+        skip_without_broker(error)
     finally:
         if broker is not None:
             broker.close()

@@ -377,14 +377,21 @@ class NativeCluster:
     """A KRaft cluster of ``count`` combined nodes on loopback; replication 3 and two in-sync replicas from three
     nodes on."""
 
-    def __init__(self, count: int = 3, *, config: Mapping[str, str] | None = None, heap_mb: int = 320) -> None:
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        config: Mapping[str, str] | None = None,
+        configure: Callable[[int, int, int], Mapping[str, str]] | None = None,
+        heap_mb: int = 320,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="perdure-kafka-cluster-"))
         ports = [(free_port(), free_port()) for _ in range(count)]
         voters = ",".join(f"{node}@127.0.0.1:{controller}" for node, (_, controller) in enumerate(ports, 1))
         self.brokers: Sequence[NativeBroker] = [
             NativeBroker(
                 self.folder / f"node-{node}",
-                config=config,
+                config={**(config or {}), **(configure(node, *pair) if configure is not None else {})},
                 node_id=node,
                 ports=pair,
                 voters=voters,

@@ -8,10 +8,10 @@ import pytest
 
 from perdure_ops.acls import Principal, as_rows, needed_acls
 from perdure_schemas.topics import TopicNames
-from tests.conftest import _without_broker
 from tests.support.kafka_native import BrokerUnavailableError
 from tests.support.kafka_secure import SecureBroker
 from tests.support.processes import PythonProcess
+from tests.support.skipping import skip_without_broker
 
 NAMES = TopicNames(namespace="prod", partitions=2)
 #: In every password: it must be found nowhere.
@@ -31,7 +31,7 @@ def secure_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBr
         broker = SecureBroker(tmp_path_factory.mktemp("secure"), {user: f"{MARKER}-{user}" for user in users})
         broker.broker.start()
     except BrokerUnavailableError as error:
-        _without_broker(error)
+        skip_without_broker(error)
     else:
         try:
             broker.allow(as_rows(NAMES, {kind: f"User:{kind}" for kind in Principal}, list(Principal)))

@@ -1,0 +1,1 @@
+"""A short storm of faults, and the parts that make it."""

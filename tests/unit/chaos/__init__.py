@@ -1,0 +1,1 @@
+"""The parts of the chaos runs that need no process."""
