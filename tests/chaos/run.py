@@ -112,9 +112,12 @@ async def _storm(options: Options, platform: ChaosPlatform, client: Client, repo
         [kind for kind in kinds if kind not in report.skipped],
         targets,
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(load.run(options.workflows, options.seconds))
-        group.create_task(_inject(faults, injector, report))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(options.workflows, options.seconds))
+            group.create_task(_inject(faults, injector, report))
+    finally:
+        injector.heal_now()  # after an error, too: nothing may go on waiting
     await _liveness(platform, load, report)
     await _verdict(platform, client, load, injector, report)
 
