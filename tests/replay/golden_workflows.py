@@ -18,6 +18,7 @@ from perdure.client import Client, WithStartWorkflowOperation, WorkflowHandle, W
 from perdure.common import RetryPolicy, SearchAttributeKey, WorkflowIDConflictPolicy
 from perdure.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 from perdure_schemas.records import PauseWorkflow, UnpauseWorkflow
+from tests.replay import golden_messages
 
 LIMIT = timedelta(seconds=20)
 CUSTOMER = SearchAttributeKey.for_keyword("Customer")
@@ -300,8 +301,10 @@ async def _paused(client: Client, options: dict[str, Any]) -> WorkflowHandle[Any
 
 Scenario = Callable[[Client, dict[str, str]], Awaitable[WorkflowHandle[Any, Any]]]
 
-WORKFLOWS: list[type] = [Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused]
-ACTIVITIES: list[Callable[..., Any]] = [greet, fail, not_yet]
+WORKFLOWS: list[type] = [
+    Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, *golden_messages.WORKFLOWS,
+]  # fmt: skip
+ACTIVITIES: list[Callable[..., Any]] = [greet, fail, not_yet, *golden_messages.ACTIVITIES]
 #: Name of the file in ``golden/`` → starts the workflow with these options (id, task queue) and does all it waits for.
 SCENARIOS: dict[str, Scenario] = {
     "waits": _waits,
@@ -312,4 +315,5 @@ SCENARIOS: dict[str, Scenario] = {
     "continues": _continues,
     "locals": _locals,
     "paused": _paused,
+    **golden_messages.SCENARIOS,
 }
