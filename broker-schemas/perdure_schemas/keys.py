@@ -86,6 +86,11 @@ def quarantine_id(run_id: str) -> str:
     return f"{run_id}/~quarantine"
 
 
+def deletion_id(run_id: str) -> str:
+    """The id of the record that says a run is deleted."""
+    return f"{run_id}/~deleted"
+
+
 def workflow_task_id(run_id: str, scheduled_event_id: int, attempt: int) -> str:
     """The id of one attempt of a workflow task."""
     return f"{run_id}/w{scheduled_event_id}.{attempt}"

@@ -51,6 +51,7 @@ _EARLIER_OWNERS_MAX = 8
 _HARMLESS = (
     records.StartWorkflow,
     records.ResetWorkflow,
+    records.ForkWorkflow,
     records.DescribeWorkflow,
     records.AwaitResult,
     records.FetchHistory,
@@ -232,7 +233,7 @@ class HistoryPartition:
         except Exception:
             touched = {run.state.run_id} if run is not None else set()
             touched.update(part.state.run_id for part in (decision.runs if decision is not None else ()))
-            if isinstance(body, StartWorkflow | records.ResetWorkflow):
+            if isinstance(body, StartWorkflow | records.ResetWorkflow | records.ForkWorkflow):
                 touched.add(body.run_id)
             for run_id in touched:
                 self._runs.rebuild(run_id)
@@ -264,7 +265,7 @@ class HistoryPartition:
             if current is not None and current.state.run_id == command.body.run_id:
                 return current
             return self._runs.get(command.body.run_id) or current
-        if not command.run_id or isinstance(command.body, records.ResetWorkflow):
+        if not command.run_id or isinstance(command.body, records.ResetWorkflow | records.ForkWorkflow):
             return self._runs.current(command.workflow_id)
         run = self._runs.get(command.run_id)
         return run if run is not None and run.state.workflow_id == command.workflow_id else None
@@ -339,7 +340,7 @@ class HistoryPartition:
     def _after(self, run: Run, record: HistoryRecord) -> None:
         state = run.state
         if not state.is_open:
-            removal_ms = state.close_time_ms + self._config.retention_ms
+            removal_ms = self._runs.removal_ms(state)
             if self._next_removal_ms is None or removal_ms < self._next_removal_ms:
                 self._next_removal_ms = removal_ms
         warned = self._config.history_events_warned

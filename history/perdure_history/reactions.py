@@ -87,6 +87,7 @@ class Reactions:
             e.ArmWakeUp: self._arm_wake_up,
             e.DropWakeUp: self._drop_wake_up,
             e.Summarize: self._summarize,
+            e.DropSummary: self._drop_summary,
             e.Answer: self._answer,
             e.AnswerResult: self._answer_result,
             e.AnswerWaiters: self._answer_waiters,
@@ -342,6 +343,10 @@ class Reactions:
         key = keys.fenced_key(run.state.run_id, self._partition, self._marks[-1])
         value = codec.encode(summary(run.state, offset))
         out.append(NewRecord(self._executions, self._partition, key, value, now_ms))
+
+    def _drop_summary(self, run: Run, _effect: e.DropSummary, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
+        state = run.state
+        self._drop(self._executions, self._partition, state.run_id, state.first_epoch, now_ms, out)
 
     def _drop(
         self, topic: str, partition: int, record_id: str, since_epoch: int, now_ms: int, out: list[NewRecord]

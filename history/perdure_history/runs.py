@@ -24,6 +24,8 @@ __all__ = ["CachedRecord", "Run", "Runs", "first_numbered", "record_id", "sent_s
 #: have closed in this time are looked at.
 _REPETITION_MS_MAX = 120_000
 _CHAIN_LINKS_MAX = 64
+#: How long the records of a deleted run are kept, in milliseconds.
+DELETED_KEPT_MS = 60_000
 #: First event id, last event id, bytes.
 CachedRecord = tuple[int, int, bytes]
 
@@ -59,6 +61,8 @@ def record_id(record: HistoryRecord) -> str:
         return keys.activity_attempt_id(record.run_id, attributes.scheduled_event_id)
     if isinstance(attributes, records.WorkflowTaskAttemptRecorded):
         return keys.workflow_task_attempt_id(record.run_id)
+    if isinstance(attributes, records.WorkflowExecutionDeleted):
+        return keys.deletion_id(record.run_id)
     assert type(attributes) in UNNUMBERED
     return keys.quarantine_id(record.run_id)
 
@@ -137,6 +141,9 @@ class Runs:
                 store.put(layout.signal_key(state.run_id, attributes.command_id), b"")
             elif type(attributes) is records.WorkflowExecutionStarted:
                 store.put(layout.current_key(state.workflow_id), state.run_id.encode())
+            elif type(attributes) is records.WorkflowExecutionDeleted:
+                store.delete(layout.retention_key(state.close_time_ms + self._config.retention_ms, state.run_id))
+                store.put(layout.retention_key(self.removal_ms(state), state.run_id), b"")
         if first_event_id:
             store.put(layout.record_key(state.run_id, first_event_id), value)
             if not state.is_open:
@@ -312,8 +319,16 @@ class Runs:
                 self._stage(oldest)
             self.forget(oldest_id)
 
+    def removal_ms(self, state: RunState) -> int:
+        """When a closed run is to be removed."""
+        removal_ms = state.close_time_ms + self._config.retention_ms
+        if not state.deleted_time_ms:
+            return removal_ms
+        # What the deletion has asked of others is acknowledged by then, and would be sent again by a new owner (I4).
+        return min(removal_ms, state.deleted_time_ms + DELETED_KEPT_MS)
+
     def _retention_key(self, state: RunState) -> bytes:
-        return layout.retention_key(state.close_time_ms + self._config.retention_ms, state.run_id)
+        return layout.retention_key(self.removal_ms(state), state.run_id)
 
 
 def fold_record(state: RunState, record: HistoryRecord, size_bytes: int) -> None:

@@ -19,6 +19,7 @@ from perdure_ops import (
     commands_audit,
     commands_deployment,
     commands_dlq,
+    commands_lifecycle,
     commands_operations,
     commands_replay,
     commands_reset,
@@ -48,6 +49,7 @@ app.add_typer(commands_dlq.app, name="dlq")
 app.add_typer(commands_topics.app, name="topics")
 commands_workflow.app.command("replay")(commands_replay.replay)
 commands_workflow.app.command("reset")(commands_reset.reset)
+commands_lifecycle.add_to(commands_workflow.app)
 commands_operations.add_to(commands_workflow.app, commands_activity.app)
 commands_workflow.app.add_typer(commands_update.app, name="update")
 app.add_typer(commands_workflow.app, name="workflow")

@@ -17,9 +17,11 @@ from perdure_ops.options import (
     CodecAuth,
     CodecEndpoint,
     Namespace,
+    Output,
     RunId,
     WorkflowId,
 )
+from perdure_ops.output import OutputFormat
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -96,6 +98,32 @@ def start(
         print(update.id)
 
     actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
+
+
+@app.command()
+def describe(
+    workflow_id: WorkflowId,
+    update_id: UpdateId,
+    run_id: RunId = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    codec_endpoint: CodecEndpoint = None,
+    codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show how far an update is: accepted, or completed with its result or failure. Does not wait for its end.
+
+    Example: perdure workflow update describe -w order-17 --update-id 5b1c
+    """
+    from perdure_ops import workflow_actions as actions
+
+    codec = actions.remote_codec(codec_endpoint, namespace, codec_auth)
+    actions.run(
+        address,
+        namespace,
+        lambda client: actions.describe_update(client, workflow_id, run_id, update_id, output),
+        codec,
+    )
 
 
 @app.command()

@@ -166,6 +166,10 @@ PENDING_COLUMNS: Sequence[str] = (
 )
 
 
+def _text(payload: Payload | None) -> Any:
+    return None if payload is None else payload_value(payload)
+
+
 def description_fields(described: Described) -> dict[str, Any]:
     """What ``describe`` says of the run itself."""
     summary, task = described.summary, described.pending_workflow_task
@@ -183,6 +187,9 @@ def description_fields(described: Described) -> dict[str, Any]:
         "run_timeout_ms": described.run_timeout_ms,
         "task_timeout_ms": described.task_timeout_ms,
         "memo": plain(summary.memo) or None,
+        "static_summary": _text(described.static_summary),
+        "static_details": _text(described.static_details),
+        "current_details": _text(described.current_details) or None,
         "paused": (described.pause_reason or True) if summary.paused else None,
         "quarantined": summary.quarantine_reason,
         "worker_version": summary.deployment_version or None,

@@ -36,8 +36,8 @@ def parse_duration(text: str | None, option: str) -> timedelta | None:
     return timedelta(milliseconds=duration_ms)
 
 
-def json_inputs(inputs: Sequence[str], files: Sequence[Path]) -> list[bytes]:
-    """The JSON texts of ``--input`` and ``--input-file``, each checked, as bytes to be sent as they are.
+def json_inputs(inputs: Sequence[str], files: Sequence[Path], option: str = "--input") -> list[bytes]:
+    """The JSON texts of ``option`` and ``--input-file``, each checked, as bytes to be sent as they are.
 
     Raises:
         CliError: one is no JSON, or a file cannot be read.
@@ -46,7 +46,7 @@ def json_inputs(inputs: Sequence[str], files: Sequence[Path]) -> list[bytes]:
         raise CliError("give --input or --input-file, not both: their order would not be clear")
     texts: list[bytes] = []
     for number, text in enumerate(inputs, 1):
-        check_json(text, f"--input number {number}")
+        check_json(text, f"{option} number {number}")
         texts.append(text.encode())
     for path in files:
         try:

@@ -25,7 +25,7 @@ from perdure_ops import history_view as view
 from perdure_ops.errors import CliError, describe_error
 from perdure_ops.output import OutputFormat, print_fields, print_rows, progress, to_json
 from perdure_ops.values import json_inputs, json_pairs, parse_duration
-from perdure_schemas.records import Payload
+from perdure_schemas.records import AwaitUpdate, Payload, Rejected, UpdateAnswer, UpdateStage
 
 E = TypeVar("E", bound=Enum)
 Args = Sequence[RawValue]
@@ -90,13 +90,16 @@ class StartRequest:
         )
 
 
-def parse_inputs(inputs: Sequence[str], files: Sequence[Path]) -> Args:
+def parse_inputs(inputs: Sequence[str], files: Sequence[Path], option: str = "--input") -> Args:
     """Arguments from JSON texts and files.
 
     Raises:
         CliError: one is no JSON.
     """
-    return [RawValue(Payload(metadata={"encoding": b"json/plain"}, data=text)) for text in json_inputs(inputs, files)]
+    return [
+        RawValue(Payload(metadata={"encoding": b"json/plain"}, data=text))
+        for text in json_inputs(inputs, files, option)
+    ]
 
 
 def parse_choice(text: str | None, choices: type[E], default: E, option: str) -> E:
@@ -163,9 +166,9 @@ def run(
     asyncio.run(connected())
 
 
-async def start(client: Client, request: StartRequest, output: OutputFormat) -> None:
-    """Start a workflow and print its ids."""
-    handle = await _start(client, request)
+async def start(client: Client, request: StartRequest, output: OutputFormat, **signal: Any) -> None:
+    """Start a workflow, with a signal if there is one, and print its ids."""
+    handle = await _start(client, request, **signal)
     print_fields(_started_fields(client, request, handle), output)
 
 
@@ -266,6 +269,32 @@ async def query(
     print(to_json(answer, indent=2 if output is OutputFormat.JSON else None))
 
 
+async def describe_update(
+    client: Client, workflow_id: str, run_id: str | None, update_id: str, output: OutputFormat
+) -> None:
+    """Print how far an update is."""
+    what = f"update {update_id!r} of workflow {workflow_id!r}"
+    body = AwaitUpdate(update_id=update_id, wait_stage=UpdateStage.ACCEPTED)
+    connection = await client.connection()
+    with progress(f"asking for {what}"):
+        answer = await connection.ask(workflow_id, run_id or "", body, 30.0, what)
+    if isinstance(answer, Rejected):
+        raise CliError(f"{what}: {answer.message}")
+    assert isinstance(answer, UpdateAnswer)
+    fields: dict[str, Any] = {
+        "workflow_id": workflow_id,
+        "run_id": answer.run_id,
+        "update_id": answer.update_id,
+        "stage": answer.stage.value,
+    }
+    if answer.stage is UpdateStage.COMPLETED:
+        if answer.failure is not None:
+            fields["failure"] = describe_error(await client.data_converter.decode_failure(answer.failure))
+        else:
+            fields["result"] = next(iter(await client.data_converter.decode(answer.result)), None)
+    print_fields(fields, output)
+
+
 async def cancel(client: Client, workflow_id: str, run_id: str | None, reason: str) -> None:
     """Ask a run to stop."""
     await client.get_workflow_handle(workflow_id, run_id=run_id).cancel(reason=reason)
@@ -278,7 +307,7 @@ async def terminate(client: Client, workflow_id: str, run_id: str | None, reason
     print(f"{workflow_id} terminated")
 
 
-async def _start(client: Client, request: StartRequest) -> WorkflowHandle[Any, Any]:
+async def _start(client: Client, request: StartRequest, **signal: Any) -> WorkflowHandle[Any, Any]:
     return await client.start_workflow(
         request.workflow_type,
         args=request.args,
@@ -290,6 +319,7 @@ async def _start(client: Client, request: StartRequest) -> WorkflowHandle[Any, A
         id_reuse_policy=request.id_reuse_policy,
         id_conflict_policy=request.id_conflict_policy,
         memo=request.memo,
+        **signal,
     )
 
 

@@ -21,7 +21,9 @@ from perdure_schemas.records.common import (
     VersioningOverride,
     WorkflowStatus,
 )
+from perdure_schemas.records.events import Event
 from perdure_schemas.records.operator_commands import (
+    DeleteWorkflow,
     PauseActivity,
     PauseWorkflow,
     ReleaseWorkflow,
@@ -54,6 +56,7 @@ __all__ = [
     "ExternalWorkflowAnswered",
     "FailActivity",
     "FetchHistory",
+    "ForkWorkflow",
     "HeartbeatActivity",
     "QueryTaskCompleted",
     "QueryTaskExpired",
@@ -196,6 +199,8 @@ class WorkflowTaskCompleted(Variant, frozen=True, kw_only=True):
     deployment_name: str = ""
     build_id: str = ""
     versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
+    #: What the run tells about itself from here on; ``None``: as before.
+    current_details: Payload | None = None
 
 
 class WorkflowTaskFailed(Variant, frozen=True, kw_only=True):
@@ -414,6 +419,21 @@ class ResetWorkflow(Variant, frozen=True, kw_only=True):
     reapply_signals: bool = True
 
 
+class ForkWorkflow(Variant, frozen=True, kw_only=True):
+    """Begin a workflow with the first events of a run of another one, and decide its next workflow task anew.
+
+    ``events`` are the other run's, from its first to at least the completion of the workflow task ``event_id``; what
+    stands from there on is left out. ``event_id`` and ``point`` are as in :class:`ResetWorkflow`.
+    """
+
+    run_id: str
+    source_workflow_id: str
+    source_run_id: str
+    events: list[Event]
+    event_id: int = 0
+    point: str = ""
+
+
 CommandBody = (
     StartWorkflow
     | SignalWorkflow
@@ -453,6 +473,8 @@ CommandBody = (
     | PauseWorkflow
     | UnpauseWorkflow
     | ReleaseWorkflow
+    | DeleteWorkflow
+    | ForkWorkflow
 )
 
 

@@ -83,6 +83,7 @@ __all__ = [
     "WorkflowExecutionCanceled",
     "WorkflowExecutionCompleted",
     "WorkflowExecutionContinuedAsNew",
+    "WorkflowExecutionDeleted",
     "WorkflowExecutionFailed",
     "WorkflowExecutionPaused",
     "WorkflowExecutionSignaled",
@@ -131,6 +132,8 @@ class WorkflowTaskCompletedEvent(Variant, frozen=True, kw_only=True):
     deployment_name: str = ""
     build_id: str = ""
     versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
+    #: What the run tells about itself from here on; ``None``: as before.
+    current_details: Payload | None = None
 
 
 class WorkflowTaskFailedEvent(Variant, frozen=True, kw_only=True):
@@ -297,6 +300,14 @@ class WorkflowExecutionUnpaused(Variant, frozen=True, kw_only=True):
     command_id: str = ""
 
 
+class WorkflowExecutionDeleted(Variant, frozen=True, kw_only=True):
+    """The closed run is gone for everybody who asks, and its records will be removed soon."""
+
+    reason: str = ""
+    identity: str = ""
+    command_id: str = ""
+
+
 EventAttributes = (
     WorkflowExecutionStarted
     | WorkflowExecutionCompleted
@@ -344,6 +355,7 @@ EventAttributes = (
     | WorkflowExecutionUpdateCompleted
     | WorkflowExecutionPaused
     | WorkflowExecutionUnpaused
+    | WorkflowExecutionDeleted
 )
 
 

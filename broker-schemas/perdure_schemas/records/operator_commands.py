@@ -5,6 +5,7 @@ from __future__ import annotations
 from perdure_schemas.records.common import Variant
 
 __all__ = [
+    "DeleteWorkflow",
     "PauseActivity",
     "PauseWorkflow",
     "ReleaseWorkflow",
@@ -69,3 +70,9 @@ class UnpauseWorkflow(Variant, frozen=True, kw_only=True):
 
 class ReleaseWorkflow(Variant, frozen=True, kw_only=True):
     """Lift the quarantine of a run. What could not be processed meanwhile is not processed again."""
+
+
+class DeleteWorkflow(Variant, frozen=True, kw_only=True):
+    """Remove a run with its history; an open one is terminated first. The command has to name the run."""
+
+    reason: str = ""

@@ -164,6 +164,7 @@ class Described(Variant, frozen=True, kw_only=True):
     cron_schedule: str = ""
     pending_children: list[PendingChildWorkflow] = []
     pause_reason: str = ""
+    current_details: Payload | None = None
 
 
 class HistoryPage(Variant, frozen=True, kw_only=True):

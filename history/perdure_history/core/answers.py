@@ -131,6 +131,7 @@ def described(state: RunState, version: int) -> Described:
         attempt=state.attempt,
         cron_schedule=state.cron_schedule,
         pause_reason=state.pause_reason,
+        current_details=state.current_details,
     )
 
 

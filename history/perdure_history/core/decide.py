@@ -21,6 +21,8 @@ from perdure_history.core.commands import (
     activity_requests,
     children,
     deadline,
+    deletion,
+    fork,
     operations,
     reads,
     reset,
@@ -42,6 +44,7 @@ from perdure_schemas.records import (
     Done,
     ErrorCode,
     Event,
+    ForkWorkflow,
     Rejected,
     ResetWorkflow,
     StartWorkflow,
@@ -112,6 +115,7 @@ _REQUESTS: dict[type, _Handler] = {
     records.PauseWorkflow: operations.pause,
     records.UnpauseWorkflow: operations.unpause,
     records.ReleaseWorkflow: operations.release,
+    records.DeleteWorkflow: deletion.delete,
 }
 _MESSAGES: dict[type, _Handler] = {
     records.WorkflowTaskCompleted: workflow_task.completed,
@@ -142,6 +146,7 @@ _FOR_CLOSED_RUNS = frozenset(
         records.QueryTaskExpired,
         records.UpdateWorkflow,
         records.AwaitUpdate,
+        records.DeleteWorkflow,
     }
 )
 _FOR_QUARANTINED_RUNS = frozenset(
@@ -151,6 +156,7 @@ _FOR_QUARANTINED_RUNS = frozenset(
         records.FetchHistory,
         records.TerminateWorkflow,
         records.ReleaseWorkflow,
+        records.DeleteWorkflow,
     }
 )
 
@@ -191,10 +197,14 @@ def decide(
     if isinstance(body, records.DeadlineReached):
         timestamp_ms = max(timestamp_ms, body.due_time_ms)
     context = Context(timestamp_ms, epoch, offset, repeated, policy, started_of, events_of, since_epoch)
+    if run is not None and run.deleted_time_ms and not _concerns_deleted(run, body):
+        run = None
     if isinstance(body, StartWorkflow):
         return _decide_start(command, body, run, context)
     if isinstance(body, ResetWorkflow):
         return _decide_reset(command, body, run, context)
+    if isinstance(body, ForkWorkflow):
+        return _decide_fork(command, body, run, context)
     kind = type(body)
     refusal = _refusal(run, command, kind)
     if refusal is not None:
@@ -215,6 +225,13 @@ def quarantine(
     context = Context(max(timestamp_ms, run.last_event_time_ms), epoch, offset, False, policy, since_epoch=since_epoch)
     event = records.WorkflowQuarantined(reason=reason, command_offset=offset)
     return _drive(run, iter((event,)), context)
+
+
+def _concerns_deleted(run: RunState, body: records.CommandBody) -> bool:
+    """Whether a command sees a deleted run: its deletion does, and a repetition of what made it."""
+    if isinstance(body, StartWorkflow | ForkWorkflow):
+        return run.run_id == body.run_id
+    return isinstance(body, records.DeleteWorkflow)
 
 
 def _refusal(run: RunState | None, command: Command, kind: type) -> Effect | None:
@@ -299,6 +316,16 @@ def _decide_reset(command: Command, body: ResetWorkflow, run: RunState | None, c
     new = RunState(workflow_id=run.workflow_id, run_id=body.run_id)
     decided.append(_drive(new, reset.new_run_steps(run.run_id, events, point, command, body, context), context))
     return Decision(runs=decided)
+
+
+def _decide_fork(command: Command, body: ForkWorkflow, current: RunState | None, context: Context) -> Decision:
+    try:
+        point = fork.fork_point(current, command, body)
+    except reset.SettledError as settled:
+        answer = Ignored("fork changes nothing") if command.reply is None else Answer(command.reply, settled.answer)
+        return Decision(effects=[answer])
+    new = RunState(workflow_id=command.workflow_id, run_id=body.run_id)
+    return Decision(runs=[_drive(new, fork.new_run_steps(point, command, body, context), context)])
 
 
 # --- the driver -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ __all__ = [
     "DispatchUpdates",
     "DispatchWorkflowTask",
     "DropQuery",
+    "DropSummary",
     "DropTask",
     "DropWakeUp",
     "Effect",
@@ -280,6 +281,10 @@ class EndUpdates(Effect, frozen=True):
 
 class Summarize(Effect, frozen=True):
     """Tell the visibility feed how the run stands."""
+
+
+class DropSummary(Effect, frozen=True):
+    """The run is deleted: the visibility feed forgets it."""
 
 
 class Ignored(Effect, frozen=True):

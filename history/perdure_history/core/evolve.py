@@ -46,7 +46,12 @@ __all__ = ["UNNUMBERED", "HistoryGapError", "evolve", "finish_record"]
 
 #: Events that carry no id: each is replaced by its successor.
 UNNUMBERED = frozenset(
-    {records.ActivityAttemptRecorded, records.WorkflowTaskAttemptRecorded, records.WorkflowQuarantined}
+    {
+        records.ActivityAttemptRecorded,
+        records.WorkflowTaskAttemptRecorded,
+        records.WorkflowQuarantined,
+        records.WorkflowExecutionDeleted,
+    }
 )
 
 
@@ -202,6 +207,12 @@ def _quarantined(state: RunState, _event: Event, attributes: records.WorkflowQua
     state.quarantine_reason = attributes.reason
 
 
+def _deleted(state: RunState, event: Event, _attributes: records.WorkflowExecutionDeleted, _: int) -> None:
+    if state.is_open:
+        raise IllegalTransitionError(f"run {state.run_id} is deleted while it is open")
+    state.deleted_time_ms = event.event_time_ms
+
+
 def _search_attributes(
     state: RunState, _event: Event, attributes: records.UpsertWorkflowSearchAttributesEvent, _: int
 ) -> None:
@@ -251,6 +262,8 @@ def _task_completed(state: RunState, _event: Event, attributes: records.Workflow
     state.versioning_behavior = attributes.versioning_behavior
     state.inherited_version = ""
     state.prefers_ramping = False
+    if attributes.current_details is not None:
+        state.current_details = attributes.current_details
 
 
 def _task_failed(state: RunState, event: Event, attributes: records.WorkflowTaskFailedEvent, epoch: int) -> None:
@@ -446,5 +459,6 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.ActivityAttemptRecorded: _activity_attempt,
     records.WorkflowTaskAttemptRecorded: _task_attempt,
     records.WorkflowQuarantined: _quarantined,
+    records.WorkflowExecutionDeleted: _deleted,
     **EVOLVE_OTHERS,
 }

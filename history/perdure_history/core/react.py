@@ -17,6 +17,7 @@ from perdure_history.core.effects import (
     ArmWakeUp,
     DispatchActivity,
     DispatchWorkflowTask,
+    DropSummary,
     DropTask,
     DropWakeUp,
     Effect,
@@ -203,6 +204,10 @@ def _quarantined(
         effects.append(EndUpdates(ErrorCode.QUARANTINED, f"the run is quarantined: {attributes.reason}", False))
 
 
+def _deleted(_state: RunState, _event: Event, _attributes: Any, effects: list[Effect]) -> None:
+    effects.append(DropSummary())
+
+
 def _update_accepted(
     _state: RunState, _event: Event, attributes: records.WorkflowExecutionUpdateAccepted, effects: list[Effect]
 ) -> None:
@@ -230,6 +235,7 @@ _REACT: dict[type, Callable[[RunState, Event, Any, list[Effect]], None]] = {
     records.ActivityAttemptRecorded: _activity_attempt,
     records.ActivityTaskCancelRequested: _activity_cancel_requested,
     records.WorkflowQuarantined: _quarantined,
+    records.WorkflowExecutionDeleted: _deleted,
     records.WorkflowExecutionPaused: _held_or_not,
     records.WorkflowExecutionUnpaused: _held_or_not,
     records.StartChildWorkflowExecutionInitiated: composition.start_child,

@@ -303,6 +303,10 @@ class RunState(msgspec.Struct, kw_only=True, array_like=True):
     #: Until its first workflow task is completed: the version that is for, and whether the ramping one is.
     inherited_version: str = ""
     prefers_ramping: bool = False
+    #: What the workflow code last said of the run.
+    current_details: Payload | None = None
+    #: When it was deleted; 0: it is not.
+    deleted_time_ms: int = 0
 
     @property
     def is_open(self) -> bool:

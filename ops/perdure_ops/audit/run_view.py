@@ -17,7 +17,12 @@ from perdure_schemas.records import Event, HistoryRecord, WorkflowStatus
 __all__ = ["RunView"]
 
 #: Events without an id of their own.
-UNNUMBERED = (records.ActivityAttemptRecorded, records.WorkflowTaskAttemptRecorded, records.WorkflowQuarantined)
+UNNUMBERED = (
+    records.ActivityAttemptRecorded,
+    records.WorkflowTaskAttemptRecorded,
+    records.WorkflowQuarantined,
+    records.WorkflowExecutionDeleted,
+)
 
 #: The events that close a run, and what the run is then.
 CLOSING: dict[type, WorkflowStatus] = {
@@ -124,7 +129,7 @@ class RunView:
     def _take_event(self, event: Event) -> None:
         attributes = event.attributes
         kind = type(attributes)
-        if self.status is not None and not self.is_open:
+        if self.status is not None and not self.is_open and kind is not records.WorkflowExecutionDeleted:
             raise Misfit("after-close", f"{kind.__name__} (event {event.event_id}) follows the close as {self.status}")
         if kind not in UNNUMBERED:
             if event.event_id != self.last_event_id + 1:

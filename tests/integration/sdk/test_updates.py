@@ -181,7 +181,7 @@ async def test_stages_handles_and_ids(embedded_client: Client, task_queue: str) 
         assert await handle.get_update_handle_for(Cart.wait, "u1").result() == "wait u1"
         with pytest.raises(RPCError, match="has accepted no update 'u2'"):
             await handle.get_update_handle("u2").result()
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(ValueError, match="wait for ACCEPTED"):
             await handle.start_update(Cart.wait, wait_for_stage=WorkflowUpdateStage.ADMITTED)
         assert (await kinds(client, task_queue)).count("WorkflowExecutionUpdateAccepted") == 1
         await handle.signal(Cart.end)

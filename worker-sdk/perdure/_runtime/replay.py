@@ -86,7 +86,7 @@ class ReplayedRun:
         self._waiting: list[Event] = []
         #: The task whose activation waits for local activities, and what it brought besides events.
         self.open_task: WorkflowTask | None = None
-        self._open_activation: tuple[int, str] = (0, "")
+        self._open_activation: tuple[int, str, str] = (0, "", "")
         #: What local activities gave while no task was there.
         self._local_outcomes: list[tuple[LocalOutcome, int]] = []
         self._delivered: tuple[str, ...] = ()
@@ -148,6 +148,7 @@ class ReplayedRun:
         clock = None if self.instance is None else _clock_of(self.instance)
         if task.speculative_id:
             events = [*events, _presumed_event(task, now_ms)]
+        details = "" if self.instance is None else self.instance.current_details
         commands = self._activate(
             events, now_ms, last_event_id, task.updates, (), version=_version_of(self._settings), replaying=False
         )
@@ -158,7 +159,7 @@ class ReplayedRun:
             return self._void(task, commands)
         self._waiting = []
         self._delivered = _delivery(task)
-        self._open_activation = (self.instance.loop.now_ms, sticky_worker_id)
+        self._open_activation = (self.instance.loop.now_ms, sticky_worker_id, details)
         outcomes, self._local_outcomes = self._local_outcomes, []
         for outcome, ended_ms in outcomes:
             commands = self.instance.end_local_activity(outcome, ended_ms)
@@ -180,7 +181,7 @@ class ReplayedRun:
         task, instance = self.open_task, self.instance
         assert task is not None
         assert instance is not None
-        self._open_activation = (self._open_activation[0], sticky_worker_id)
+        self._open_activation = (self._open_activation[0], sticky_worker_id, self._open_activation[2])
         return self._complete(task, instance.commands_so_far(replaying=False), force_new_task=True)
 
     def _completion(self, task: WorkflowTask, commands: list[WorkflowCommand]) -> WorkflowTaskCompleted | None:
@@ -194,7 +195,9 @@ class ReplayedRun:
         self, task: WorkflowTask, commands: list[WorkflowCommand], *, force_new_task: bool
     ) -> WorkflowTaskCompleted:
         self.open_task = None
-        started_time_ms, sticky_worker_id = self._open_activation
+        started_time_ms, sticky_worker_id, details_before = self._open_activation
+        assert self.instance is not None
+        details = self.instance.current_details
         self.unconfirmed = WorkflowTaskCompleted(
             scheduled_event_id=task.scheduled_event_id,
             attempt=task.attempt,
@@ -205,6 +208,7 @@ class ReplayedRun:
             sdk_flags=[] if self._flags else list(CURRENT_FLAGS),
             speculative_id=task.speculative_id,
             force_new_task=force_new_task,
+            current_details=None if details == details_before else self._settings.payload_converter.to_payload(details),
             **self._versioning(),
         )
         return self.unconfirmed

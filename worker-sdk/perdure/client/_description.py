@@ -121,6 +121,10 @@ class WorkflowExecutionDescription(WorkflowExecution):
         """The text about the workflow that its start gave, if it did."""
         return await self._text(self.raw_description.static_details)
 
+    async def current_details(self) -> str | None:
+        """What the workflow code last said of the run with ``set_current_details``, if it did."""
+        return await self._text(self.raw_description.current_details) or None
+
     async def _text(self, payload: Payload | None) -> str | None:
         return None if payload is None else str((await self.data_converter.decode([payload], [str]))[0])
 

@@ -22,6 +22,7 @@ from perdure.client._interceptor import (
     SignalWorkflowInput,
     TerminateWorkflowInput,
 )
+from perdure.client._operations import OperatesWorkflow
 from perdure.client._replies import expect, result_of
 from perdure.client._updating import UpdatesWorkflow
 from perdure.common import QueryRejectCondition, require_unused
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from perdure.client._client import Client
 
 
-class WorkflowHandle(UpdatesWorkflow[SelfType], Generic[SelfType, ReturnType]):
+class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfType, ReturnType]):
     """A workflow that exists. Made by :meth:`Client.start_workflow` or :meth:`Client.get_workflow_handle`.
 
     Every method takes ``rpc_timeout``, how long the engine has to answer (30 s if not given, 10 s for queries), and

@@ -243,7 +243,7 @@ class UpdatesWithStart(ABC):
             And what :meth:`WorkflowHandle.start_update` raises.
         """
         if wait_for_stage is WorkflowUpdateStage.ADMITTED:
-            raise NotImplementedError(
+            raise ValueError(
                 "an update cannot be waited for until it is ADMITTED, since that is not durable; wait for ACCEPTED"
             )
         name, annotated_type = update_name_and_result_type(update)

@@ -170,7 +170,7 @@ class UpdatesWorkflow(Generic[SelfType]):
             WorkflowUpdateRPCTimeoutOrCancelledError: it took too long (most likely no worker polls the task queue), or
                 the waiting was cancelled. The update may still be taken.
             RPCError: the workflow does not exist, is closed, or takes no more updates.
-            NotImplementedError: ``ADMITTED`` cannot be waited for.
+            ValueError: ``ADMITTED`` cannot be waited for.
         """
         return await self._start_update(update, arg, args, id, result_type, wait_for_stage, rpc_metadata, rpc_timeout)
 
@@ -186,7 +186,7 @@ class UpdatesWorkflow(Generic[SelfType]):
         rpc_timeout: timedelta | None,
     ) -> WorkflowUpdateHandle[Any]:
         if wait_for_stage is WorkflowUpdateStage.ADMITTED:
-            raise NotImplementedError(
+            raise ValueError(
                 "an update cannot be waited for until it is ADMITTED, since that is not durable; wait for ACCEPTED"
             )
         name, annotated_type = update_name_and_result_type(update)

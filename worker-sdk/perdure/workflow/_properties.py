@@ -11,6 +11,7 @@ from typing import Any
 
 from perdure._runtime.context import current_instance
 from perdure._search_attributes import SearchAttributeUpdate, decode_search_attributes, encode_updates
+from perdure_schemas.limits import STATIC_TEXT_BYTES_MAX
 from perdure_schemas.records import ModifyWorkflowProperties, UpsertWorkflowSearchAttributes
 
 __all__ = ["get_current_details", "set_current_details", "upsert_memo", "upsert_search_attributes"]
@@ -53,7 +54,13 @@ def set_current_details(description: str) -> None:
 
     Args:
         description: The text.
+
+    Raises:
+        ValueError: it is too long.
     """
+    size_bytes = len(description.encode())
+    if size_bytes > STATIC_TEXT_BYTES_MAX:
+        raise ValueError(f"the current details have {size_bytes} bytes; {STATIC_TEXT_BYTES_MAX} are allowed")
     instance = current_instance()
     instance.loop.require_writable("set the current details")
     instance.current_details = description

@@ -9,7 +9,8 @@ repeated reset, known by its command id, makes no second run (I3). Called by the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,9 +18,9 @@ from perdure_history.core.commands.context import Context, Steps
 from perdure_history.core.effects import Answer
 from perdure_history.core.state import RunState
 from perdure_schemas import limits, records
-from perdure_schemas.records import Command, ErrorCode, Event, Rejected, ReplyBody, ResetWorkflow, Started
+from perdure_schemas.records import Command, ErrorCode, Event, ForkWorkflow, Rejected, ReplyBody, ResetWorkflow, Started
 
-__all__ = ["SettledError", "new_run_steps", "reset_point", "resettable", "termination"]
+__all__ = ["SettledError", "copied", "new_run_steps", "reset_point", "resettable", "termination"]
 
 #: What such an event set going in another workflow would be set going once more, or answer to the old run.
 _OTHER_WORKFLOWS = (
@@ -78,8 +79,6 @@ def _fault(run: RunState, command: Command, body: ResetWorkflow) -> str:
         return f"the reason has {len(body.reason)} characters; {limits.REASON_CHARS_MAX} are allowed"
     if not body.run_id or "/" in body.run_id or "@" in body.run_id or body.run_id == run.run_id:
         return f"{body.run_id!r} cannot be the id of the new run"
-    if body.point not in _POINTS:
-        return f"{body.point!r} is no point to reset to: use an event id, FirstWorkflowTask or LastWorkflowTask"
     return ""
 
 
@@ -87,12 +86,16 @@ def _refused(message: str) -> SettledError:
     return SettledError(Rejected(code=ErrorCode.INVALID_ARGUMENT, message=message))
 
 
-def reset_point(events: Sequence[Event], body: ResetWorkflow) -> int:
+def reset_point(events: Sequence[Event], body: ResetWorkflow | ForkWorkflow) -> int:
     """The event id of the completed workflow task that the new run decides anew.
 
     Raises:
         SettledError: there is none, or what stands before it cannot be copied.
     """
+    if body.point not in _POINTS:
+        raise _refused(
+            f"{body.point!r} is no point to reset to: use an event id, FirstWorkflowTask or LastWorkflowTask"
+        )
     speculative = {e.event_id for e in events if _is_speculative(e)}
     completed = [
         event.event_id
@@ -130,7 +133,7 @@ def new_run_steps(
     """The first events of the new run."""
     first = events[0].attributes
     assert isinstance(first, records.WorkflowExecutionStarted)
-    yield from _copied(old_run_id, first, events, point, command, context)
+    yield from copied(old_run_id, events, point, command, context, {})
     if body.reapply_signals:
         for event in events:
             if event.event_id > point and isinstance(event.attributes, records.WorkflowExecutionSignaled):
@@ -139,14 +142,17 @@ def new_run_steps(
         yield Answer(command.reply, Started(run_id=body.run_id, first_execution_run_id=first.first_execution_run_id))
 
 
-def _copied(
+def copied(
     old_run_id: str,
-    first: records.WorkflowExecutionStarted,
     events: Sequence[Event],
     point: int,
     command: Command,
     context: Context,
+    changes: Mapping[str, Any],
 ) -> Iterator[Event]:
+    """The events of a run before ``point``, for a new run; ``changes`` are further ones of its start."""
+    first = events[0].attributes
+    assert isinstance(first, records.WorkflowExecutionStarted)
     closed = {
         event.attributes.scheduled_event_id
         for event in events
@@ -162,6 +168,7 @@ def _copied(
         run_timeout_ms=None if first.run_timeout_ms is None else first.run_timeout_ms + passed_ms,
         # Its first workflow task is behind it.
         first_task_backoff_ms=0,
+        **changes,
     )
     yield replace(events[0], attributes=started)
     scheduled_id = next(

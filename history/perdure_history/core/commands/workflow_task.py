@@ -80,6 +80,7 @@ def _take(run: RunState, command: Command, body: WorkflowTaskCompleted, context:
         deployment_name=body.deployment_name,
         build_id=body.build_id,
         versioning_behavior=body.versioning_behavior,
+        current_details=body.current_details,
     )
     for workflow_command in body.commands:
         yield from APPLY[type(workflow_command)](run, workflow_command, completed_event_id, context)
