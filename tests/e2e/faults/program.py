@@ -154,6 +154,44 @@ class Family:
         return number * 2
 
 
+@workflow.defn
+class Ledger:
+    """Takes updates until it is closed, each with an activity in its handler; returns what they booked."""
+
+    def __init__(self) -> None:
+        self.booked: list[int] = []
+        self.closed = False
+
+    @workflow.run
+    async def run(self, workflow_id: str) -> list[int]:
+        """Ends when it is closed and no update is being handled."""
+        await workflow.wait_condition(lambda: self.closed and workflow.all_handlers_finished())
+        return self.booked
+
+    @workflow.update
+    async def book(self, step: Step) -> int:
+        """Perform a step; returns how many are booked."""
+        await workflow.execute_activity(
+            perform,
+            step,
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50)),
+        )
+        self.booked.append(step.number)
+        return len(self.booked)
+
+    @book.validator
+    def check(self, step: Step) -> None:
+        """Refuse what is no step."""
+        if step.number < 0:
+            raise ValueError(f"there is no step {step.number}")
+
+    @workflow.signal
+    def close(self) -> None:
+        """No more updates."""
+        self.closed = True
+
+
 def family_result(workflow_id: str) -> Growing:
     """What a family returns, whatever is killed: nothing lost, nothing doubled."""
     steps = [number * 10 for number in range(FAMILY_STEPS)]
@@ -163,7 +201,7 @@ def family_result(workflow_id: str) -> Growing:
 async def main(address: str, namespace: str) -> None:
     """Run the worker until the process is ended."""
     client = await Client.connect(address, namespace=namespace)
-    worker = Worker(client, task_queue=TASK_QUEUE, workflows=[Steps, Family, Child], activities=[perform])
+    worker = Worker(client, task_queue=TASK_QUEUE, workflows=[Steps, Family, Child, Ledger], activities=[perform])
     async with worker:
         print("worker ready", flush=True)
         await asyncio.Event().wait()
