@@ -15,7 +15,7 @@ from perdure import activity, workflow
 from perdure.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from perdure.common import RawValue, RetryPolicy
 from perdure.exceptions import ActivityError, ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
-from perdure_schemas.records import ResetWorkflow
+from perdure_schemas.records import ResetWorkflow, WorkflowTaskCompletedEvent
 
 LIMIT = timedelta(seconds=20)
 
@@ -419,9 +419,31 @@ async def reset(client: Client, options: dict[str, Any]) -> WorkflowHandle[Any, 
     return client.get_workflow_handle(handle.id, run_id=body.run_id)
 
 
+@workflow.defn
+class Copied:
+    """Tells how far it is, and does the last of three steps as often as it is forked."""
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        done: list[str] = []
+        for name in ("one", "two", "three"):
+            workflow.set_current_details(f"before {name}")
+            done.append(await workflow.execute_activity(step, name, start_to_close_timeout=LIMIT))
+            await workflow.sleep(60)
+        return done
+
+
+async def forked(client: Client, options: dict[str, Any]) -> WorkflowHandle[Any, Any]:
+    source = await client.start_workflow(Copied.run, id=f"{options['id']}-source", task_queue=options["task_queue"])
+    await source.result()
+    history = await source.fetch_history()
+    steps = [e.event_id for e in history.events if isinstance(e.attributes, WorkflowTaskCompletedEvent)]
+    return await source.fork(options["id"], event_id=steps[3])
+
+
 WORKFLOWS: list[type] = [
     Signalled, Dynamic, Deadlines, Patched, Activities, Retried, Daily, Listener, Family, Amended,
-    Patient, Stumbles,
+    Patient, Stumbles, Copied,
 ]  # fmt: skip
 ACTIVITIES = [step, left_open, works_until_cancelled, fails_once, any_activity]
 SCENARIOS = {
@@ -437,5 +459,6 @@ SCENARIOS = {
     "canceled": canceled,
     "terminated": terminated,
     "stumbles": stumbles,
+    "forked": forked,
     "reset": reset,
 }

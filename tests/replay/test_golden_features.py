@@ -21,6 +21,7 @@ _NOT_IN_HISTORIES = {
     records.ActivityAttemptRecorded: "has no number, so no history shows it",
     records.WorkflowTaskAttemptRecorded: "has no number, so no history shows it",
     records.WorkflowQuarantined: "has no number, so no history shows it",
+    records.WorkflowExecutionDeleted: "has no number, and nobody reads the history any more",
     records.WorkflowTaskTimedOut: "a worker was lost; the code is replayed as if nothing had happened",
 }
 #: Functions of ``perdure.workflow`` that only look or convert, and others whose twin is in a golden workflow.
@@ -80,6 +81,11 @@ FEATURES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "cron": ("daily", lambda name: _started(name).cron_schedule != ""),
     "last completion result": ("daily", lambda name: bool(_started(name).last_completion_result)),
     "reset": ("reset", lambda name: _started(name).original_run_id != ""),
+    "fork": ("forked", lambda name: _started(name).original_run_id != ""),
+    "current details": (
+        "forked",
+        lambda name: _has(name, records.WorkflowTaskCompletedEvent, lambda a: a.current_details is not None),
+    ),
     "local activity": ("locals", lambda name: _has(name, records.MarkerRecorded)),
     "patch": ("patched", lambda name: _has(name, records.MarkerRecorded)),
     "asynchronous completion": (
