@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -35,7 +36,7 @@ from perdure_history.runs import Run, Runs, first_numbered, record_id, sent_sinc
 from perdure_runtime.handler import ACKNOWLEDGED_KEY, Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord
 from perdure_schemas import codec, keys, records
-from perdure_schemas.records import Command, ErrorCode, HistoryRecord, Rejected, StartWorkflow
+from perdure_schemas.records import Command, ErrorCode, Event, HistoryRecord, Rejected, StartWorkflow
 from perdure_schemas.topics import RECORD_BYTES_MAX, TopicNames
 
 __all__ = ["HistoryPartition"]
@@ -61,6 +62,15 @@ _HARMLESS = (
     records.UpdateWorkflow,
     records.AwaitUpdate,
 )
+
+
+def _events_brought(body: records.ForkWorkflow, _run_id: str) -> list[Event]:
+    """The events that a fork brings along; none if they cannot be read, which is refused like a missing start."""
+    try:
+        found = [codec.decode_as(value, HistoryRecord) for value in body.records]
+    except codec.DecodeError:
+        return []
+    return [event for record in found for event in record.events if event.event_id]
 
 
 class RecordTooLargeError(Exception):
@@ -225,7 +235,9 @@ class HistoryPartition:
                 repeated=repeated,
                 policy=self._policy,
                 started_of=self._runs.started_of,
-                events_of=self._runs.events_of,
+                events_of=partial(_events_brought, body)
+                if isinstance(body, records.ForkWorkflow)
+                else self._runs.events_of,
             )
             out = self._carry_out(decision, command.workflow_id, record, run)
         except QuarantinedError:

@@ -21,7 +21,6 @@ from perdure_schemas.records.common import (
     VersioningOverride,
     WorkflowStatus,
 )
-from perdure_schemas.records.events import Event
 from perdure_schemas.records.operator_commands import (
     DeleteWorkflow,
     PauseActivity,
@@ -422,14 +421,15 @@ class ResetWorkflow(Variant, frozen=True, kw_only=True):
 class ForkWorkflow(Variant, frozen=True, kw_only=True):
     """Begin a workflow with the first events of a run of another one, and decide its next workflow task anew.
 
-    ``events`` are the other run's, from its first to at least the completion of the workflow task ``event_id``; what
-    stands from there on is left out. ``event_id`` and ``point`` are as in :class:`ResetWorkflow`.
+    ``records`` are encoded :class:`HistoryRecord` values with the other run's numbered events, from its first to at
+    least the completion of the workflow task ``event_id``; what stands from there on is left out. ``event_id`` and
+    ``point`` are as in :class:`ResetWorkflow`.
     """
 
     run_id: str
     source_workflow_id: str
     source_run_id: str
-    events: list[Event]
+    records: list[bytes]
     event_id: int = 0
     point: str = ""
 

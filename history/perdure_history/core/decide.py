@@ -184,7 +184,7 @@ def decide(
         epoch: the owner's epoch.
         repeated: whether ``run`` has taken a signal with this command id before.
         started_of: the first event of a run that exists, from its history.
-        events_of: all numbered events of a run that exists, from its history.
+        events_of: all numbered events of a run that exists, from its history; for a fork, of the run it brings along.
         since_epoch: the oldest epoch whose owner may have decided this command, too, without a trace in the history;
             -1: there is none but ``epoch``.
 
@@ -319,13 +319,14 @@ def _decide_reset(command: Command, body: ResetWorkflow, run: RunState | None, c
 
 
 def _decide_fork(command: Command, body: ForkWorkflow, current: RunState | None, context: Context) -> Decision:
+    events = context.events_of(body.source_run_id)
     try:
-        point = fork.fork_point(current, command, body)
+        point = fork.fork_point(current, events, command, body)
     except reset.SettledError as settled:
         answer = Ignored("fork changes nothing") if command.reply is None else Answer(command.reply, settled.answer)
         return Decision(effects=[answer])
     new = RunState(workflow_id=command.workflow_id, run_id=body.run_id)
-    return Decision(runs=[_drive(new, fork.new_run_steps(point, command, body, context), context)])
+    return Decision(runs=[_drive(new, fork.new_run_steps(events, point, command, body, context), context)])
 
 
 # --- the driver -------------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from perdure_schemas import codec
 from perdure_schemas.records import (
     CompleteWorkflowExecution,
     ErrorCode,
     ForkWorkflow,
+    HistoryRecord,
     ParentExecution,
     Rejected,
     Started,
@@ -30,13 +34,21 @@ def _two_activities() -> History:
 
 
 def _fork(history: History, **fields: object) -> object:
-    given = {
+    given: dict[str, Any] = {
         "run_id": "forked",
         "source_workflow_id": "wf",
         "source_run_id": "run",
-        "events": history.history(),
         **fields,
     }
+    events = given.pop("events", history.history())
+    copied = HistoryRecord(
+        workflow_id="wf",
+        run_id="run",
+        command_offset=0,
+        epoch=0,
+        events=events,
+    )
+    given.setdefault("records", [codec.encode(copied)])
     history.send(ForkWorkflow(**given), workflow_id="copy", reply=reply_to(), command_id="fork")
     (reply,) = history.replies()
     return reply.body
@@ -101,6 +113,8 @@ def test_a_repeated_fork_makes_no_second_run() -> None:
         ({"point": "Middle"}, "no point"),
         ({"run_id": "run"}, "id of the new run"),
         ({"run_id": "a/b"}, "id of the new run"),
+        ({"records": []}, "does not begin with the start"),
+        ({"records": [b"nonsense"]}, "does not begin with the start"),
         ({"events": []}, "does not begin with the start"),
         ({"source_workflow_id": "copy"}, "needs a workflow id of its own"),
     ],

@@ -20,6 +20,7 @@ from perdure_schemas.records import (
     DeleteWorkflow,
     Done,
     ForkWorkflow,
+    HistoryRecord,
     ReplyBody,
     Started,
     WorkflowTaskCompletedEvent,
@@ -76,11 +77,12 @@ class OperatesWorkflow:
             step = events[event_id - 1].attributes if event_id <= len(events) else None
             events = events[:event_id] if isinstance(step, WorkflowTaskCompletedEvent) else events
         run_id = new_run_id()
+        copied = HistoryRecord(workflow_id=self._id, run_id=history.run_id, command_offset=0, epoch=0, events=events)
         body = ForkWorkflow(
             run_id=run_id,
             source_workflow_id=self._id,
             source_run_id=history.run_id,
-            events=events,
+            records=[codec.encode(copied)],
             event_id=event_id or 0,
             point="FirstWorkflowTask" if first_workflow_task else "",
         )

@@ -21,11 +21,12 @@ from perdure_schemas.records import Command, ErrorCode, Event, ForkWorkflow, Rej
 __all__ = ["fork_point", "new_run_steps"]
 
 
-def fork_point(current: RunState | None, command: Command, body: ForkWorkflow) -> int:
+def fork_point(current: RunState | None, events: Sequence[Event], command: Command, body: ForkWorkflow) -> int:
     """The event id of the completed workflow task that the new run decides anew.
 
     Parameters:
         current: the newest run of the new workflow id, if there is one.
+        events: what the command brings of the other run.
 
     Raises:
         SettledError: it cannot be forked so, or this very command has done it.
@@ -37,10 +38,10 @@ def fork_point(current: RunState | None, command: Command, body: ForkWorkflow) -
     if current is not None and current.is_open:
         message = f"workflow {command.workflow_id!r} is running already; a fork needs a workflow id of its own"
         raise SettledError(Rejected(code=ErrorCode.ALREADY_EXISTS, message=message, run_id=current.run_id))
-    fault = _fault(current, command, body)
+    fault = _fault(current, command, body) or _fault_of(events)
     if fault:
         raise SettledError(Rejected(code=ErrorCode.INVALID_ARGUMENT, message=fault))
-    return reset_point(body.events, body)
+    return reset_point(events, body)
 
 
 def _fault(current: RunState | None, command: Command, body: ForkWorkflow) -> str:
@@ -52,7 +53,7 @@ def _fault(current: RunState | None, command: Command, body: ForkWorkflow) -> st
     taken = current is not None and current.run_id == run_id
     if not run_id or "/" in run_id or "@" in run_id or run_id == body.source_run_id or taken:
         return f"{run_id!r} cannot be the id of the new run"
-    return _fault_of(body.events)
+    return ""
 
 
 def _fault_of(events: Sequence[Event]) -> str:
@@ -65,9 +66,9 @@ def _fault_of(events: Sequence[Event]) -> str:
     return ""
 
 
-def new_run_steps(point: int, command: Command, body: ForkWorkflow, context: Context) -> Steps:
+def new_run_steps(events: Sequence[Event], point: int, command: Command, body: ForkWorkflow, context: Context) -> Steps:
     """The first events of the new run."""
-    started = body.events[0].attributes
+    started = events[0].attributes
     assert isinstance(started, records.WorkflowExecutionStarted)
     timeout_ms = started.execution_timeout_ms
     changes = {
@@ -77,6 +78,6 @@ def new_run_steps(point: int, command: Command, body: ForkWorkflow, context: Con
         "initiator": "",
         "execution_deadline_ms": 0 if timeout_ms is None else context.now_ms + timeout_ms,
     }
-    yield from copied(body.source_run_id, body.events, point, command, context, changes)
+    yield from copied(body.source_run_id, events, point, command, context, changes)
     if command.reply is not None:
         yield Answer(command.reply, Started(run_id=body.run_id, first_execution_run_id=body.run_id))
