@@ -17,7 +17,7 @@ from perdure_ops.audit.breach import Breach, Misfit, Place
 from perdure_ops.audit.run_view import RunView
 from perdure_runtime.log import LogRecord
 from perdure_schemas import codec, keys, records
-from perdure_schemas.records import HistoryRecord, OwnerMark, WorkflowStatus
+from perdure_schemas.records import HistoryRecord, OwnerMark, WorkflowExecutionDeleted, WorkflowStatus
 
 __all__ = ["ClosedRun", "HistoryCheck", "expected_id"]
 
@@ -47,7 +47,7 @@ def expected_id(record: HistoryRecord) -> str:
         return keys.activity_attempt_id(record.run_id, attributes.scheduled_event_id)
     if isinstance(attributes, records.WorkflowTaskAttemptRecorded):
         return keys.workflow_task_attempt_id(record.run_id)
-    if isinstance(attributes, records.WorkflowExecutionDeleted):
+    if isinstance(attributes, WorkflowExecutionDeleted):
         return keys.deletion_id(record.run_id)
     return keys.quarantine_id(record.run_id)
 
@@ -179,6 +179,9 @@ class HistoryCheck:
             return
         ended = self.closed.get(run_id)
         if ended is not None:
+            if record.events and all(isinstance(e.attributes, WorkflowExecutionDeleted) for e in record.events):
+                self._on_removed(run_id)  # its summary goes with it
+                return
             what = ", ".join(type(event.attributes).__name__ for event in record.events) or "a wake-up"
             self._tell("after-close", f"{what} follows the close as {ended.status}", place, record)
             return
@@ -206,6 +209,8 @@ class HistoryCheck:
             assert run.status is not None
             ended = self.closed[run_id] = ClosedRun(run.workflow_id, run.status, place)
             self._on_closed(run_id, ended)
+            if any(isinstance(e.attributes, WorkflowExecutionDeleted) for e in record.events):
+                self._on_removed(run_id)
 
     def _check_decision(self, parts: list[_Part]) -> None:
         """What must hold after a whole decision."""
