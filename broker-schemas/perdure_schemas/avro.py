@@ -39,6 +39,7 @@ TOP_LEVEL: tuple[type[Record], ...] = (
     records.DeploymentRouting,
     records.DeploymentVersionSeen,
     records.DeadLetter,
+    records.ReadRequest,
 )
 
 _PRIMITIVES: dict[Any, str] = {

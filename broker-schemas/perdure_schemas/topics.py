@@ -120,7 +120,7 @@ REPLIES = TopicSpec(
     key="client id",
     cleanup=Cleanup.DELETE,
     records=("Reply", "OwnerMark"),
-    producers=("history",),
+    producers=("history", "read side"),
     consumers=("client", "worker"),
     retention_ms=_HOUR_MS,
     answers_clients=True,
@@ -153,6 +153,16 @@ DEAD_LETTERS = TopicSpec(
     producers=("history", "matching", "timers"),
     consumers=("operator",),
 )
+READS = TopicSpec(
+    name="reads",
+    partitioned_by="asking client",
+    key="client id",
+    cleanup=Cleanup.DELETE,
+    records=("ReadRequest",),
+    producers=("client",),
+    consumers=("read side",),
+    retention_ms=_HOUR_MS,
+)
 #: The family ``work.<task queue>``: one topic for each task queue, made when its first worker starts.
 WORK = TopicSpec(
     name="work",
@@ -176,6 +186,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     EXECUTIONS,
     DEPLOYMENTS,
     DEAD_LETTERS,
+    READS,
 )
 
 
@@ -233,6 +244,10 @@ class TopicNames:
     @property
     def deployments(self) -> str:
         return self.of(DEPLOYMENTS)
+
+    @property
+    def reads(self) -> str:
+        return self.of(READS)
 
     @property
     def dead_letters(self) -> str:

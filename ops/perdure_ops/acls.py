@@ -58,7 +58,7 @@ def needed_acls(names: TopicNames, principal: Principal) -> list[Acl]:
         acls += [Acl(operation, "topic", "literal", names.commands) for operation in ("Write", "DescribeConfigs")]
         acls.append(Acl("Read", "topic", "literal", names.replies))
     if principal is Principal.CLIENT:
-        acls.append(Acl("Read", "topic", "literal", names.executions))
+        acls.append(Acl("Write", "topic", "literal", names.reads))
     if principal is Principal.WORKER:
         acls.append(Acl("Write", "topic", "literal", names.workers))
         acls += [Acl(operation, "topic", "prefixed", f"{names.of(WORK)}.") for operation in ("Read", "Create")]

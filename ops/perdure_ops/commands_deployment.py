@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from perdure_ops.deployments import Deployment, Deployments
     from perdure_schemas.records import DeploymentRouting
 
+    #: Counts, when asked, the open runs that are pinned to each version.
+    OpenRuns = Callable[[], dict[str, int]]
+    Work = Callable[[Connection, Deployments, OpenRuns], None]
+
 _LIST_COLUMNS = ("deployment", "current", "ramping", "percentage", "versions")
 _VERSION_COLUMNS = ("build_id", "status", "open_pinned_runs", "retired", "task_queues")
-_READ_TIMEOUT_S = 60.0
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")
 deployment_app = typer.Typer(no_args_is_help=True, help="Versions of workers, and which of them gets new work.")
@@ -49,7 +52,7 @@ def list_deployments(
     Example: perdure worker deployment list
     """
 
-    def show(_connection: Connection, deployments: Deployments) -> None:
+    def show(_connection: Connection, deployments: Deployments, _open_runs: OpenRuns) -> None:
         print_rows([_row(deployment) for deployment in deployments.values()], output, _LIST_COLUMNS)
 
     _with_deployments(address, namespace, show)
@@ -69,9 +72,9 @@ def describe(
     Example: perdure worker deployment describe --name orders
     """
 
-    def show(connection: Connection, deployments: Deployments) -> None:
+    def show(_connection: Connection, deployments: Deployments, open_runs: OpenRuns) -> None:
         deployment = _existing(deployments, name)
-        versions = _version_rows(connection, deployment)
+        versions = _version_rows(deployment, open_runs())
         fields = _row(deployment) | {"unrouted_partitions": deployment.behind}
         if output is not OutputFormat.TABLE:
             print_fields(fields | {"versions": versions}, output)
@@ -155,14 +158,14 @@ def delete_version(
     Example: perdure worker deployment delete-version --name orders --build-id 2024-05-01
     """
 
-    def delete(connection: Connection, deployments: Deployments) -> None:
+    def delete(connection: Connection, deployments: Deployments, open_runs: OpenRuns) -> None:
         from perdure_ops import deployments as actions
         from perdure_ops.errors import CliError
 
         deployment = _existing(deployments, name)
         if build_id not in deployment.versions:
             raise CliError(f"deployment {name!r} has no version with build id {build_id!r}; see describe")
-        status = deployment.status(build_id, _open_runs(connection))
+        status = deployment.status(build_id, open_runs())
         if status in (actions.VersionStatus.CURRENT, actions.VersionStatus.RAMPING):
             raise CliError(f"build id {build_id!r} is {status.lower()} in {name!r}: make another one that before")
         if status is actions.VersionStatus.DRAINING and not skip_drainage:
@@ -212,10 +215,9 @@ def _row(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _version_rows(connection: Connection, deployment: Deployment) -> list[dict[str, Any]]:
+def _version_rows(deployment: Deployment, open_runs: dict[str, int]) -> list[dict[str, Any]]:
     from perdure_schemas.keys import version_name
 
-    open_runs = _open_runs(connection)
     retired = {} if deployment.routing is None else deployment.routing.retired_ms
     return [
         {
@@ -229,17 +231,10 @@ def _version_rows(connection: Connection, deployment: Deployment) -> list[dict[s
     ]
 
 
-def _open_runs(connection: Connection) -> dict[str, int]:
-    from perdure.client._listing import read_executions
-    from perdure_ops.deployments import open_pinned_runs
-
-    return open_pinned_runs(read_executions(connection, _READ_TIMEOUT_S))
-
-
 def _change(
     address: str, namespace: str, name: str, change: Callable[[Deployment, int], DeploymentRouting], done: str
 ) -> None:
-    def work(connection: Connection, deployments: Deployments) -> None:
+    def work(connection: Connection, deployments: Deployments, _open_runs: OpenRuns) -> None:
         from msgspec.structs import replace
 
         from perdure_ops.deployments import write_routing
@@ -251,15 +246,20 @@ def _change(
     _with_deployments(address, namespace, work)
 
 
-def _with_deployments(address: str, namespace: str, work: Callable[[Connection, Deployments], None]) -> None:
+def _with_deployments(address: str, namespace: str, work: Work) -> None:
     import asyncio
 
     from perdure.client import Client
     from perdure_ops import workflow_actions as actions
-    from perdure_ops.deployments import read_deployments
+    from perdure_ops.deployments import open_pinned_runs, read_deployments
 
     async def run(client: Client) -> None:
         connection = await client.connection()
-        await asyncio.to_thread(lambda: work(connection, read_deployments(connection.log, connection.names)))
+        loop = asyncio.get_running_loop()
+
+        def open_runs() -> dict[str, int]:
+            return asyncio.run_coroutine_threadsafe(open_pinned_runs(client), loop).result()
+
+        await asyncio.to_thread(lambda: work(connection, read_deployments(connection.log, connection.names), open_runs))
 
     actions.run(address, namespace, run)

@@ -90,6 +90,9 @@ def server(
         int | None,
         typer.Option(help="Milliseconds without a sign of life after which others take over.", show_default=False),
     ] = None,
+    read_side: Annotated[
+        bool, typer.Option(help="Answer lists and counts, too, from an index of all runs in the state folder.")
+    ] = True,
     http_port: Annotated[int, typer.Option(help="Port of health and metrics; 0: none.", min=0, max=65535)] = 0,
     http_host: Annotated[str, typer.Option(help="Address of health and metrics.")] = "127.0.0.1",
     log_level: Level = LogLevel.INFO,
@@ -115,6 +118,7 @@ def server(
         instance=instance,
         standbys=standbys,
         session_timeout_ms=session_timeout_ms,
+        read_side=read_side,
         http_port=http_port or None,
         http_host=http_host,
         log_level=log_level.value,

@@ -147,19 +147,38 @@ def result(
 def list_(
     status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only Running, Completed, Failed …")] = None,
     type: Annotated[str | None, typer.Option("--type", metavar="NAME", help="Only of this workflow type.")] = None,
+    query: Annotated[str, typer.Option("--query", "-q", metavar="FILTER", help="A list filter instead of these.")] = "",
     limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 100,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List workflow runs, the newest first.
+    """List workflow runs, the newest first unless the filter has an ORDER BY.
 
-    Example: perdure workflow list --status Failed --limit 20 -o jsonl
+    Example: perdure workflow list -q "WorkflowType = 'Order' AND ExecutionStatus IN ('Failed', 'TimedOut')" -o jsonl
     """
-    from perdure_ops import workflow_actions as actions
+    from perdure_ops import listing
 
-    wanted = actions.parse_status(status)
-    actions.run(address, namespace, lambda client: actions.list_runs(client, wanted, type, limit, output))
+    found = listing.filter_of(query, status, type)
+    listing.run_list(address, namespace, found, limit, output)
+
+
+@app.command()
+def count(
+    query: Annotated[
+        str, typer.Option("--query", "-q", metavar="FILTER", help="A list filter; all runs without.")
+    ] = "",
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Count workflow runs, in groups if the filter has a GROUP BY.
+
+    Example: perdure workflow count -q "WorkflowType = 'Order' GROUP BY ExecutionStatus"
+    """
+    from perdure_ops import listing
+
+    listing.run_count(address, namespace, query, output)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -21,11 +22,11 @@ from perdure_schemas import codec, keys
 from perdure_schemas.records import (
     DeploymentRouting,
     DeploymentVersionSeen,
-    ExecutionSummary,
-    VersioningBehavior,
-    WorkflowStatus,
 )
 from perdure_schemas.topics import TopicNames
+
+if TYPE_CHECKING:
+    from perdure.client import Client
 
 __all__ = [
     "Deployment",
@@ -143,14 +144,11 @@ def read_deployments(log: Log, names: TopicNames) -> Deployments:
     return fold(records, names.partitions)
 
 
-def open_pinned_runs(summaries: Iterable[ExecutionSummary]) -> dict[str, int]:
+async def open_pinned_runs(client: Client) -> dict[str, int]:
     """How many open runs are pinned to each version."""
-    found: dict[str, int] = {}
-    for summary in summaries:
-        pinned = summary.versioning_behavior is VersioningBehavior.PINNED
-        if pinned and summary.status is WorkflowStatus.RUNNING and summary.deployment_version:
-            found[summary.deployment_version] = found.get(summary.deployment_version, 0) + 1
-    return found
+    query = "ExecutionStatus = 'Running' AND VersioningBehavior = 'Pinned' GROUP BY WorkerDeploymentVersion"
+    counted = await client.count_workflows(query)
+    return {group.group_values[0]: group.count for group in counted.groups}
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         LogError, StateStoreError: the data folder is in use, damaged or of another version.
     """
     from perdure_ops.user_workers import UserWorkers, load_worker_makers
+    from perdure_readside.service import ReadSide
     from perdure_runtime.engine import Engine
 
     stop = StopRequest()
@@ -90,6 +91,9 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         started.callback(engine.stop)
         if not _wait_ready(engine, stop):
             return
+        read_side = ReadSide(log, names, None if options.data is None else state_folder / "readside", instance="dev")
+        read_side.start()
+        started.callback(read_side.stop)
         if makers:
             workers = UserWorkers(makers, lambda: _client(log, names), stop.ask)
             started.callback(workers.stop)

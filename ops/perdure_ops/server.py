@@ -55,6 +55,7 @@ class ServerOptions:
         instance: this engine's name across restarts.
         standbys: how many other engines fold each partition, to be ready for it; 0: none.
         session_timeout_ms: after how long without a sign of life others take over.
+        read_side: answer lists and counts, too. Each process that does keeps an index of all runs.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
         http_host: address to listen on.
         supervised: stop at the end of stdin.
@@ -71,6 +72,7 @@ class ServerOptions:
     instance: str = ""
     standbys: int = 1
     session_timeout_ms: int | None = None
+    read_side: bool = True
     http_port: int | None = None
     http_host: str = "127.0.0.1"
     log_level: str = "info"
@@ -110,6 +112,9 @@ def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...]
     command += ["--standbys", str(options.standbys)]
     if options.session_timeout_ms is not None:
         command += ["--session-timeout-ms", str(options.session_timeout_ms)]
+    if number or not options.read_side:
+        # One index for this server is enough.
+        command += ["--no-read-side"]
     if options.http_port is not None:
         command += ["--http-port", str(options.http_port + number)]
     return tuple(command)
@@ -154,6 +159,7 @@ def prepare_topics(options: ServerOptions) -> TopicNames:
 
 
 def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce: Callable[[], None]) -> None:
+    from perdure_readside.service import ReadSide
     from perdure_runtime.connect import open_log
     from perdure_runtime.engine import Engine
 
@@ -175,6 +181,10 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         engine = Engine(log, names, state_folder, roles, instance=instance, standbys=options.standbys)
         engine.start()
         started.callback(engine.stop)
+        if options.read_side:
+            read_side = ReadSide(log, names, state_folder / "readside", instance=instance)
+            read_side.start()
+            started.callback(read_side.stop)
         if page is not None:
             endpoints = HttpEndpoints(
                 page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}."

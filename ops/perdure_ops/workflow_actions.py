@@ -30,7 +30,6 @@ from perdure_schemas.records import AwaitUpdate, Payload, Rejected, UpdateAnswer
 E = TypeVar("E", bound=Enum)
 Args = Sequence[RawValue]
 
-RUN_COLUMNS = ("status", "workflow_id", "run_id", "type", "task_queue", "started", "closed")
 EVENT_COLUMNS = ("id", "time", "type", "details")
 
 
@@ -183,32 +182,6 @@ async def execute(client: Client, request: StartRequest, output: OutputFormat) -
 async def result(client: Client, workflow_id: str, run_id: str | None, output: OutputFormat) -> None:
     """Wait for a workflow and print its result."""
     await _print_result(client.get_workflow_handle(workflow_id, run_id=run_id), output)
-
-
-async def list_runs(
-    client: Client, status: WorkflowExecutionStatus | None, workflow_type: str | None, limit: int, output: OutputFormat
-) -> None:
-    """Print the newest runs, those with a status or of a type only if that is given."""
-    rows: list[dict[str, Any]] = []
-    with progress("listing workflows"):
-        async for execution in client.list_workflows():
-            if len(rows) == limit:
-                break
-            if status not in (None, execution.status) or workflow_type not in (None, execution.workflow_type):
-                continue
-            row = {
-                "status": None if execution.status is None else execution.status.name,
-                "workflow_id": execution.id,
-                "run_id": execution.run_id,
-                "type": execution.workflow_type,
-                "task_queue": execution.task_queue,
-                "started": execution.start_time,
-                "closed": execution.close_time,
-                "history_events": execution.history_length,
-                "paused": execution.raw_info.paused,
-            }
-            rows.append(row)
-    print_rows(rows, output, RUN_COLUMNS)
 
 
 async def describe(client: Client, workflow_id: str, run_id: str | None, output: OutputFormat) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from perdure_ops.roles import ROLE_NAMES, make_roles
+from perdure_readside.service import ReadSide
 from perdure_runtime.connect import create_platform_topics
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
@@ -25,7 +26,7 @@ READY_TIMEOUT_S = 30.0
 
 @contextlib.contextmanager
 def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
-    """An engine with all roles on a log, ready; stopped at the end."""
+    """An engine with all roles on a log, ready, and a read side; stopped at the end."""
     create_platform_topics(log, names)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
         roles = make_roles(ROLE_NAMES, names)
@@ -36,9 +37,21 @@ def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Itera
         try:
             if not engine.wait_ready(READY_TIMEOUT_S):
                 raise RuntimeError(f"the engine is not ready: {engine.failure()}")
-            yield engine
+            with reading(log, names):
+                yield engine
         finally:
             engine.stop()
+
+
+@contextlib.contextmanager
+def reading(log: Log, names: TopicNames) -> Iterator[ReadSide]:
+    """A read side that answers lists and counts, with its index in memory."""
+    side = ReadSide(log, names, None, instance=f"test-{uuid.uuid4().hex[:8]}")
+    side.start()
+    try:
+        yield side
+    finally:
+        side.stop()
 
 
 @contextlib.contextmanager

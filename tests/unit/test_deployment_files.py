@@ -83,5 +83,5 @@ def test_the_image_has_the_python_that_is_required_and_all_that_is_packaged() ->
     assert f"FROM python:{required[1]}-slim" in (ROOT / "Dockerfile").read_text()
     ignored = set((ROOT / ".dockerignore").read_text().split())
     packages = re.findall(r'^    "([\w-]+)/perdure', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert len(packages) == 7
+    assert len(packages) == 8
     assert not ignored & {*packages, "README.md", "LICENSE", "pyproject.toml"}

@@ -19,10 +19,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from perdure._delivery import call, deliver
 from perdure._ids import new_id
+from perdure._pending import OnError, OnReply, Pending, rejecter, resolver
 from perdure._producer import SteadyProducer
 from perdure.service import RPCError, RPCStatusCode
 from perdure_runtime.log import (
@@ -48,6 +48,8 @@ from perdure_schemas.records import (
     FetchHistory,
     OwnerMark,
     QueryWorkflow,
+    ReadBody,
+    ReadRequest,
     Reply,
     ReplyBody,
     ReplyTo,
@@ -56,7 +58,7 @@ from perdure_schemas.records import (
 )
 from perdure_schemas.topics import TopicNames
 
-__all__ = ["Connection", "Pending"]
+__all__ = ["Connection"]
 
 _logger = logging.getLogger("perdure.client")
 
@@ -69,29 +71,10 @@ _POLL_S = 1.0
 _RECORDS_PER_POLL_MAX = 1_000
 _RECONNECT_DELAY_S = 1.0
 
-OnReply = Callable[[ReplyBody], None]
-OnError = Callable[[RPCError], None]
-
 
 def wall_clock_ms() -> int:
     """The wall clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(eq=False)
-class Pending:
-    """A request that waits for its answers.
-
-    ``loop`` is where ``on_reply`` and ``on_error`` are called; without one that is a thread of the connection.
-    """
-
-    request_id: str
-    record: NewRecord
-    is_read: bool
-    on_reply: OnReply
-    on_error: OnError
-    loop: asyncio.AbstractEventLoop | None
-    sent_s: float
 
 
 class Connection:
@@ -225,18 +208,31 @@ class Connection:
         self, workflow_id: str, run_id: str, body: CommandBody, on_reply: OnReply, on_error: OnError
     ) -> Pending:
         """Send a command whose replies go to ``on_reply``, on the running loop, until :meth:`forget` is called."""
-        if not self.started:
-            try:
-                await asyncio.to_thread(self.start)
-            except LogError as error:
-                raise self._unavailable(error) from error
+        await self._ensure_started()
         loop = asyncio.get_running_loop()
         pending = self._register(workflow_id, run_id, body, on_reply, on_error, loop)
-        if not self._outbox:
-            # Everything this turn of the loop asks for goes out in one append.
-            loop.call_soon(self._flush)
-        self._outbox.append(pending)
+        self._enqueue(pending, loop)
         return pending
+
+    async def ask_read_side(self, body: ReadBody, timeout_s: float | None, what: str) -> ReplyBody:
+        """Ask the read side; the arguments are those of :meth:`ask`.
+
+        Raises:
+            RPCError: no answer in time (``DEADLINE_EXCEEDED``), or the log refused the request (``UNAVAILABLE``).
+        """
+        await self._ensure_started()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[ReplyBody] = loop.create_future()
+        request_id = new_id()
+        request = ReadRequest(reply=self._reply_to(request_id), body=body)
+        record = NewRecord(self.names.reads, self._partition, self._key, codec.encode(request))
+        pending = Pending(request_id, record, False, resolver(answer), rejecter(answer), loop, time.monotonic())
+        self._pending[request_id] = pending
+        self._enqueue(pending, loop)
+        try:
+            return await self.within(answer, timeout_s, what)
+        finally:
+            self.forget(pending)
 
     def request(
         self, workflow_id: str, run_id: str, body: CommandBody, on_reply: OnReply, on_error: OnError
@@ -296,6 +292,19 @@ class Connection:
         partition = partition_of(command.workflow_id, self.names.partitions)
         return NewRecord(self._commands, partition, command.workflow_id.encode(), value)
 
+    async def _ensure_started(self) -> None:
+        if not self.started:
+            try:
+                await asyncio.to_thread(self.start)
+            except LogError as error:
+                raise self._unavailable(error) from error
+
+    def _enqueue(self, pending: Pending, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._outbox:
+            # Everything this turn of the loop asks for goes out in one append.
+            loop.call_soon(self._flush)
+        self._outbox.append(pending)
+
     def forget(self, pending: Pending) -> None:
         """Take no more replies for a request."""
         self._pending.pop(pending.request_id, None)
@@ -324,10 +333,13 @@ class Connection:
                 workflow_id=workflow_id,
                 run_id=run_id,
                 identity=self.identity,
-                reply=ReplyTo(client_id=self.client_id, partition=self._partition, request_id=request_id),
+                reply=self._reply_to(request_id),
                 body=body,
             )
         )
+
+    def _reply_to(self, request_id: str) -> ReplyTo:
+        return ReplyTo(client_id=self.client_id, partition=self._partition, request_id=request_id)
 
     def _flush(self) -> None:
         batch, self._outbox = self._outbox, []
@@ -477,24 +489,3 @@ class Connection:
 def _is_read(body: CommandBody) -> bool:
     """Whether the owner keeps a request, or the update in it, in memory only."""
     return isinstance(body, READS) or (isinstance(body, StartWorkflow) and body.update is not None)
-
-
-def resolver(answer: asyncio.Future[ReplyBody]) -> OnReply:
-    """Gives the first reply to a future."""
-
-    def resolve(body: ReplyBody) -> None:
-        if not answer.done():
-            answer.set_result(body)
-
-    return resolve
-
-
-def rejecter(*answers: asyncio.Future[ReplyBody]) -> OnError:
-    """Gives an error to the futures that have no reply yet."""
-
-    def reject(error: RPCError) -> None:
-        for answer in answers:
-            if not answer.done():
-                answer.set_exception(error)
-
-    return reject

@@ -13,6 +13,7 @@ from perdure_schemas.records.common import (
     VersioningBehavior,
     WorkflowStatus,
 )
+from perdure_schemas.records.reads import ExecutionsCount, ExecutionsPage
 
 __all__ = [
     "ActivityHeartbeatAnswer",
@@ -213,6 +214,8 @@ ReplyBody = (
     | Rejected
     | UpdateAnswer
     | ActivityHeartbeatAnswer
+    | ExecutionsPage
+    | ExecutionsCount
 )
 
 

@@ -20,11 +20,12 @@ from perdure.common import (
 from perdure.worker import Worker, WorkerDeploymentConfig
 from perdure.workflow import ContinueAsNewVersioningBehavior, DynamicWorkflowConfig
 from perdure_matching.core.ramping import ramps
-from perdure_ops.commands_deployment import _open_runs, _version_rows
+from perdure_ops.commands_deployment import _version_rows
 from perdure_ops.deployments import (
     Deployment,
     VersionStatus,
     delete_version,
+    open_pinned_runs,
     read_deployments,
     with_current,
     with_ramping,
@@ -171,8 +172,7 @@ class Deployed:
         await asyncio.to_thread(write_routing, connection.log, connection.names, routing)
 
     async def status(self, build_id: str) -> tuple[str, int]:
-        connection = await self.client.connection()
-        rows = await asyncio.to_thread(_version_rows, connection, await self.read())
+        rows = _version_rows(await self.read(), await open_pinned_runs(self.client))
         (row,) = [row for row in rows if row["build_id"] == build_id]
         return row["status"], row["open_pinned_runs"]
 
@@ -258,7 +258,7 @@ async def test_overrides_count_before_the_code(embedded_client: Client, task_que
         moved = await deployed.start(Pinned.run, versioning_override=AutoUpgradeVersioningOverride())
         assert await until_seen(kept, bool) == ["v2"]
         assert await until_seen(moved, bool) == ["v1"]
-        assert _open_runs(await embedded_client.connection()) == {f"{deployed.name}.v2": 1}
+        assert await open_pinned_runs(embedded_client) == {f"{deployed.name}.v2": 1}
         await deployed.current("v2")
         await deployed.until_routed("v2")
         await moved.signal("work")

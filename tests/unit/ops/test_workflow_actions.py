@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from perdure.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHistory
+from perdure.client import (
+    Client,
+    WorkflowExecutionCount,
+    WorkflowExecutionCountAggregationGroup,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHistory,
+)
 from perdure.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from perdure.exceptions import ApplicationError, CancelledError, TerminatedError
 from perdure_ops import cli
@@ -66,9 +73,15 @@ class FakeClient:
     def get_workflow_handle(self, workflow_id: str, *, run_id: str | None) -> FakeHandle:
         return FakeHandle(self, workflow_id, run_id)
 
-    async def list_workflows(self) -> AsyncIterator[Any]:
-        for execution in self.executions:
+    async def list_workflows(self, query: str, *, limit: int, page_size: int) -> AsyncIterator[Any]:
+        self.calls.append(("list", query, limit, page_size))
+        for execution in self.executions[:limit]:
             yield execution
+
+    async def count_workflows(self, query: str) -> WorkflowExecutionCount:
+        self.calls.append(("count", query))
+        groups = [WorkflowExecutionCountAggregationGroup(2, ["Running"])] if "GROUP" in query else []
+        return WorkflowExecutionCount(2, groups)
 
     async def close(self) -> None:
         self.closed = True
@@ -244,14 +257,30 @@ def test_list_filters_and_limits(run: Run, client: FakeClient) -> None:
 
     assert ids() == ["w-4", "w-3", "w-2", "w-1"]
     assert ids("--limit", "2") == ["w-4", "w-3"]
-    assert ids("--status", "failed", "--limit", "1") == ["w-3"]
-    assert ids("--type", "Refund") == ["w-2"]
+    assert client.calls[-1] == ("list", "", 2, 2)
+    ids("--status", "failed", "--type", "It's")
+    assert client.calls[-1] == ("list", "ExecutionStatus = 'FAILED' AND WorkflowType = 'It''s'", 100, 100)
+    ids("-q", "WorkflowId STARTS_WITH 'a' ORDER BY CloseTime", "--limit", "5000")
+    assert client.calls[-1] == ("list", "WorkflowId STARTS_WITH 'a' ORDER BY CloseTime", 5000, 1000)
     assert json.loads(run("list", "-o", "json")[1])[0]["status"] == "RUNNING"
     assert [row["paused"] for row in json.loads(run("list", "-o", "json")[1])] == [False, False, False, True]
     lines = run("list")[1].splitlines()
     assert len(lines) == 5
     assert "2026-01-04T00:00:00.000Z" in lines[1]
     assert "RUNNING" in lines[1]
+
+
+def test_a_filter_stands_alone(run: Run, client: FakeClient) -> None:
+    code, _, errors = run("list", "-q", "WorkflowId = 'a'", "--status", "failed")
+    assert code == 1
+    assert "--query stands alone" in errors
+    assert client.calls == []
+
+
+def test_counts_come_whole_or_in_groups(run: Run, client: FakeClient) -> None:
+    assert json.loads(run("count", "-o", "json")[1]) == [{"count": 2}]
+    found = json.loads(run("count", "-q", "GROUP BY ExecutionStatus", "-o", "json")[1])
+    assert found == [{"count": 2, "group": "Running"}]
 
 
 def test_describe_lists_pending_activities_with_their_last_failure(run: Run, client: FakeClient) -> None:

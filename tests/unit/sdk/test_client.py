@@ -33,7 +33,7 @@ from perdure.exceptions import (
     WorkflowAlreadyStartedError,
 )
 from perdure_schemas import codec
-from perdure_schemas.keys import fenced_key, mark_key, partition_of
+from perdure_schemas.keys import partition_of
 from perdure_schemas.records import (
     AwaitResult,
     CancelWorkflow,
@@ -49,7 +49,6 @@ from perdure_schemas.records import (
     HistoryRecord,
     IdConflictPolicy,
     IdReusePolicy,
-    OwnerMark,
     Payload,
     QueryAnswer,
     QueryWorkflow,
@@ -422,31 +421,6 @@ async def test_history_comes_in_pages_each_event_once(engine: FakeEngine, client
 def test_what_is_no_history_says_so() -> None:
     with pytest.raises(ValueError, match="no workflow history"):
         WorkflowHistory.from_json("w", '{"events": [{}]}')
-
-
-async def test_lists_show_the_newest_valid_record_of_each_run(engine: FakeEngine, client: Client) -> None:
-    topic = engine.names.executions
-
-    def write(run: ExecutionSummary | None, run_id: str, epoch: int) -> None:
-        engine.append(topic, 0, fenced_key(run_id, 0, epoch), run)
-
-    mark = OwnerMark(source="history/0", epoch=5, owner="o", time_ms=0)
-    write(summary(run_id="a", version=1), "a", 1)
-    write(summary(run_id="gone"), "gone", 1)
-    engine.append(topic, 0, mark_key("history/0", "5"), mark)
-    write(summary(run_id="a", version=2, status=WorkflowStatus.COMPLETED), "a", 5)
-    write(summary(run_id="a", version=3, status=WorkflowStatus.FAILED), "a", 1)
-    write(None, "gone", 5)
-    write(summary(run_id="b", start_time_ms=2000), "b", 5)
-    runs = [run async for run in client.list_workflows()]
-    assert [(run.run_id, run.status) for run in runs] == [
-        ("b", WorkflowExecutionStatus.RUNNING),
-        ("a", WorkflowExecutionStatus.COMPLETED),
-    ]
-    assert (await client.count_workflows()).count == 2
-    assert [run.run_id async for run in client.list_workflows(limit=1)] == ["b"]
-    with pytest.raises(NotImplementedError, match="query"):
-        client.list_workflows("WorkflowType = 'T'")
 
 
 # --- connecting ---------------------------------------------------------------------------------------------------

@@ -303,21 +303,23 @@ class Client(StartsWorkflows, UpdatesWithStart):
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
     ) -> WorkflowExecutionAsyncIterator:
-        """The workflow runs of the namespace, newest first.
+        """The workflow runs of the namespace, newest first unless the filter orders them otherwise.
 
         Args:
-            query: Not supported yet: filter what comes.
+            query: A list filter, for example ``WorkflowType = 'Order' AND ExecutionStatus = 'Running'``; see
+                ``docs/list-filters.md``. Errors in it come with the first page, as ``INVALID_ARGUMENT``.
             limit: No more than this many.
-            page_size: Without effect: the list is read in one go.
-            next_page_token: Not supported.
+            page_size: How many runs to ask for at a time; at most 1,000.
+            next_page_token: Where to begin: of an earlier list with the same filter.
             rpc_metadata: Not supported.
-            rpc_timeout: How long reading may take; 30 s if not given.
+            rpc_timeout: How long each page may take; 30 s if not given.
 
         Raises:
             NotImplementedError: an argument is not supported yet.
+            ValueError: ``page_size`` is below 1.
         """
         found = ListWorkflowsInput(query, page_size, next_page_token, rpc_metadata, rpc_timeout, limit)
-        return WorkflowExecutionAsyncIterator(self, self.outbound.list_workflows(found))
+        return self.outbound.list_workflows(found)
 
     async def count_workflows(
         self,
@@ -328,12 +330,14 @@ class Client(StartsWorkflows, UpdatesWithStart):
         """How many workflow runs the namespace has.
 
         Args:
-            query: Not supported yet.
+            query: A list filter; with ``GROUP BY ExecutionStatus`` (or ``WorkflowType``, ``TaskQueue``) the count comes
+                in groups, too.
             rpc_metadata: Not supported.
-            rpc_timeout: How long reading may take; 30 s if not given.
+            rpc_timeout: How long the answer may take; 30 s if not given.
 
         Raises:
             NotImplementedError: an argument is not supported yet.
+            RPCError: the filter makes no sense (``INVALID_ARGUMENT``), or nobody answered (``DEADLINE_EXCEEDED``).
         """
         return await self.outbound.count_workflows(CountWorkflowsInput(query, rpc_metadata, rpc_timeout))
 

@@ -23,10 +23,10 @@ from perdure.common import (
 
 if TYPE_CHECKING:
     from perdure.client._description import (
-        WorkflowExecution,
         WorkflowExecutionCount,
         WorkflowExecutionDescription,
     )
+    from perdure.client._executions import WorkflowExecutionAsyncIterator
     from perdure.client._handle import WorkflowHandle
     from perdure.client._history import WorkflowHistoryEventFilterType
     from perdure.client._update import WorkflowUpdateHandle, WorkflowUpdateStage
@@ -228,7 +228,7 @@ class OutboundInterceptor:
         """For ``WorkflowHandle.fetch_history_events`` and ``WorkflowHandle.fetch_history``."""
         return self.next.fetch_workflow_history_events(input)
 
-    def list_workflows(self, input: ListWorkflowsInput) -> AsyncIterator[WorkflowExecution]:
+    def list_workflows(self, input: ListWorkflowsInput) -> WorkflowExecutionAsyncIterator:
         """For ``Client.list_workflows``."""
         return self.next.list_workflows(input)
 

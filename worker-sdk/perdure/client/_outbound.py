@@ -6,22 +6,21 @@ it holds for what interceptors changed, too. Made by the client.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from perdure._callables import UNSET
 from perdure._limits import check_name, check_payloads, check_reason
 from perdure.client._description import (
-    WorkflowExecution,
     WorkflowExecutionCount,
+    WorkflowExecutionCountAggregationGroup,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     description_of,
-    execution_of,
 )
 from perdure.client._errors import WorkflowQueryFailedError, WorkflowQueryRejectedError
+from perdure.client._executions import WorkflowExecutionAsyncIterator
 from perdure.client._handle import WorkflowHandle
 from perdure.client._history import HistoryEvents
 from perdure.client._interceptor import (
@@ -38,7 +37,6 @@ from perdure.client._interceptor import (
     StartWorkflowUpdateWithStartInput,
     TerminateWorkflowInput,
 )
-from perdure.client._listing import read_executions
 from perdure.client._replies import QUERY_TIMEOUT, REQUEST_TIMEOUT, expect, first_value
 from perdure.client._start import options_of, start_request
 from perdure.client._starting import started_of
@@ -50,9 +48,11 @@ from perdure.service import RPCError, RPCStatusCode
 from perdure_schemas.records import (
     CancelWorkflow,
     CommandBody,
+    CountExecutions,
     Described,
     DescribeWorkflow,
     Done,
+    ExecutionsCount,
     QueryAnswer,
     QueryWorkflow,
     ReplyBody,
@@ -200,31 +200,22 @@ class ClientOutbound(OutboundInterceptor):
 
         return HistoryEvents(fetch, input.id, input.run_id or "", input.event_filter_type)
 
-    def list_workflows(self, input: ListWorkflowsInput) -> AsyncIterator[WorkflowExecution]:
-        """Read the list."""
-        require_unused(
-            {
-                "query": input.query,
-                "next_page_token": input.next_page_token,
-                "rpc_metadata": input.rpc_metadata,
-            },
-            "list_workflows",
-        )
-        timeout_s = (input.rpc_timeout or REQUEST_TIMEOUT).total_seconds()
-
-        async def executions() -> AsyncIterator[WorkflowExecution]:
-            summaries = await asyncio.to_thread(read_executions, await self._client.connection(), timeout_s)
-            for summary in summaries[: input.limit]:
-                yield execution_of(summary, self._client.namespace, self._client.data_converter)
-
-        return executions()
+    def list_workflows(self, input: ListWorkflowsInput) -> WorkflowExecutionAsyncIterator:
+        """Ask the read side, page by page."""
+        require_unused({"rpc_metadata": input.rpc_metadata}, "list_workflows")
+        if input.page_size < 1:
+            raise ValueError(f"page_size is {input.page_size}; a page has at least one run")
+        return WorkflowExecutionAsyncIterator(self._client, input)
 
     async def count_workflows(self, input: CountWorkflowsInput) -> WorkflowExecutionCount:
-        """Count the list."""
-        require_unused({"query": input.query, "rpc_metadata": input.rpc_metadata}, "count_workflows")
+        """Ask the read side."""
+        require_unused({"rpc_metadata": input.rpc_metadata}, "count_workflows")
         timeout_s = (input.rpc_timeout or REQUEST_TIMEOUT).total_seconds()
-        summaries = await asyncio.to_thread(read_executions, await self._client.connection(), timeout_s)
-        return WorkflowExecutionCount(len(summaries), [])
+        connection = await self._client.connection()
+        question = CountExecutions(query=input.query or "")
+        answer = expect(await connection.ask_read_side(question, timeout_s, "the count of workflows"), ExecutionsCount)
+        groups = [WorkflowExecutionCountAggregationGroup(group.count, group.values) for group in answer.groups]
+        return WorkflowExecutionCount(answer.count, groups)
 
     async def _ask(
         self, workflow_id: str, run_id: str, body: CommandBody, timeout_s: float | None, what: str

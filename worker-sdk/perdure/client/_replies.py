@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from perdure._connection import Connection, Pending, rejecter
+from perdure._connection import Connection
+from perdure._pending import Pending, rejecter
 from perdure.client._errors import WorkflowContinuedAsNewError, WorkflowFailureError, rpc_error
 from perdure.converter import DataConverter
 from perdure.exceptions import CancelledError, TerminatedError, TimeoutError, TimeoutType

@@ -12,7 +12,8 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from perdure._connection import Connection, rejecter
+from perdure._connection import Connection
+from perdure._pending import rejecter
 from perdure.client._errors import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from perdure.client._replies import REQUEST_TIMEOUT, expect, first_value
 from perdure.common import require_unused

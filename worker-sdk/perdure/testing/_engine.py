@@ -15,6 +15,7 @@ from typing import Any
 from perdure_history.service import HistoryConfig, HistoryRole
 from perdure_matching.core.idle import WorkLeft, work_left
 from perdure_matching.service import MatchingConfig, MatchingPartition, MatchingRole
+from perdure_readside.service import ReadSide
 from perdure_runtime import connect
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
@@ -93,11 +94,13 @@ class LocalEngine:
             on_idle=on_idle,
             **clock,
         )
+        self._read_side = ReadSide(self.log, names, None, instance="test", **clock)
         self._engine.start()
         if not self._engine.wait_ready(_READY_TIMEOUT_S):
             reason = self._engine.failure()
             self.close()
             raise RuntimeError(f"the engine was not ready within {_READY_TIMEOUT_S:g} s") from reason
+        self._read_side.start()
 
     def next_timer_ms(self) -> int | None:
         """When the next timer is due; on the engine's thread only, and only with a clock of the caller's."""
@@ -115,6 +118,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stop, and forget everything. Blocks."""
+        self._read_side.stop()
         self._engine.stop()
         self.log.close()
         shutil.rmtree(self._folder, ignore_errors=True)

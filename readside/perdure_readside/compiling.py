@@ -1,0 +1,243 @@
+"""From a parsed filter to SQL with bound parameters.
+
+Invariants: no text of a filter ever becomes part of a statement, only of its parameters; an attribute that no run has
+holds for no run. Pure; called by :mod:`perdure_readside.index`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from perdure_readside.attributes import LAST, SYSTEM_ATTRIBUTES, Kind, stored_value, words
+from perdure_readside.filters import (
+    And,
+    Between,
+    Comparison,
+    Condition,
+    FilterError,
+    ListFilter,
+    Not,
+    NullTest,
+    OneOf,
+    Operator,
+    Or,
+    Order,
+    StartsWith,
+    Value,
+)
+
+__all__ = ["Compiled", "compile_count", "compile_page"]
+
+#: Newest first; the run id makes the order total.
+_DEFAULT_ORDER = (Order("StartTime", descending=True),)
+_GROUPS = ("ExecutionStatus", "WorkflowType", "TaskQueue", "WorkerDeploymentVersion")
+_NOWHERE = "0"
+_SQL_OPERATORS = {operator: operator.value for operator in Operator} | {Operator.NOT_EQUAL: "<>"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A statement and its parameters. ``keys``: how many columns, behind the first, the next page begins with."""
+
+    sql: str
+    parameters: list[Value | bytes]
+    keys: int = 0
+    checksum: int = 0
+
+    def token(self, row: Sequence[Value]) -> bytes:
+        """Where the page behind a row begins."""
+        return json.dumps([self.checksum, *row[1 : 1 + self.keys]], separators=(",", ":")).encode()
+
+
+def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_token: bytes, rows_max: int) -> Compiled:
+    """The statement that gives a page of summaries.
+
+    Args:
+        found: the parsed filter.
+        text: the filter as it was written; a page token belongs to it.
+        kinds: the types of the search attributes that runs have.
+        page_token: from :meth:`Compiled.token`; empty for the first page.
+        rows_max: the size of the page.
+
+    Raises:
+        FilterError: an attribute or a value does not fit, or the token belongs to another filter.
+    """
+    if found.group_by:
+        raise FilterError("GROUP BY is for counts; leave it out of a list")
+    where, parameters = _where(found.condition, kinds)
+    terms = [_term(order, kinds) for order in found.order_by or _DEFAULT_ORDER] + [_Term("e.run_id", False)]
+    checksum = zlib.crc32(text.encode())
+    if page_token:
+        behind, behind_parameters = _behind(terms, _read_token(page_token, checksum, len(terms)))
+        where = f"({where}) AND ({behind})"
+        parameters = [*parameters, *behind_parameters]
+    columns = ", ".join(term.expression for term in terms)
+    order = ", ".join(f"{number + 2}{' DESC' if term.descending else ''}" for number, term in enumerate(terms))
+    sql = f"SELECT e.summary, {columns} FROM executions e WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - ours
+    selected = [value for term in terms for value in term.parameters]
+    return Compiled(sql, [*selected, *parameters, rows_max], len(terms), checksum)
+
+
+def compile_count(found: ListFilter, kinds: Mapping[str, Kind]) -> Compiled:
+    """The statement that counts runs: one row ``(count,)``, or rows ``(count, group, …)``.
+
+    Raises:
+        FilterError: an attribute or a value does not fit.
+    """
+    if found.order_by:
+        raise FilterError("ORDER BY is for lists; leave it out of a count")
+    where, parameters = _where(found.condition, kinds)
+    for name in found.group_by:
+        if name not in _GROUPS:
+            raise FilterError(f"GROUP BY {name}: runs can be grouped by {', '.join(_GROUPS)}")
+    groups = [SYSTEM_ATTRIBUTES[name].sql for name in found.group_by]
+    sql = f"SELECT {', '.join(['count(*)', *groups])} FROM executions e WHERE {where}"  # noqa: S608 - only our own expressions
+    if groups:
+        numbers = ", ".join(str(number + 2) for number in range(len(groups)))
+        sql += f" GROUP BY {numbers} ORDER BY {numbers}"
+    return Compiled(sql, list(parameters))
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One term of an order: what is compared, and what stands for a missing value (``None``: it is never missing)."""
+
+    sql: str
+    descending: bool
+    last: Value | None = None
+
+    @property
+    def expression(self) -> str:
+        return self.sql if self.last is None else f"coalesce({self.sql}, ?)"
+
+    @property
+    def parameters(self) -> list[Value]:
+        return [] if self.last is None else [self.last]
+
+
+def _term(order: Order, kinds: Mapping[str, Kind]) -> _Term:
+    system = SYSTEM_ATTRIBUTES.get(order.name)
+    if system is not None:
+        return _Term(system.sql, order.descending, LAST[system.kind.is_text] if system.nullable else None)
+    kind = kinds.get(order.name)
+    if kind is None:
+        raise FilterError(f"ORDER BY {order.name}: no run has this attribute{_hint(order.name)}")
+    if kind in (Kind.TEXT, Kind.KEYWORD_LIST):
+        raise FilterError(f"ORDER BY {order.name}: a {kind} has no order")
+    # The only text that is not a parameter: a name that the index knows, quoted as SQL wants it.
+    name = order.name.replace("'", "''")
+    sql = f"(SELECT value FROM attributes WHERE execution_id = e.id AND name = '{name}')"  # noqa: S608 - see above
+    return _Term(sql, order.descending, LAST[kind.is_text])
+
+
+def _behind(terms: Sequence[_Term], row: Sequence[Value]) -> tuple[str, list[Value]]:
+    """The condition for rows that sort behind ``row``: (a, b) > (x, y), with a direction for each term."""
+    alternatives: list[str] = []
+    parameters: list[Value] = []
+
+    def test(number: int, operator: str) -> str:
+        parameters.extend((*terms[number].parameters, row[number]))
+        return f"{terms[number].expression} {operator} ?"
+
+    for number, term in enumerate(terms):
+        equal = [test(before, "=") for before in range(number)]
+        alternatives.append(" AND ".join([*equal, test(number, "<" if term.descending else ">")]))
+    # Implied by the alternatives, but in this form an index finds the place.
+    bound = test(0, "<=" if terms[0].descending else ">=")
+    return f"({' OR '.join(f'({one})' for one in alternatives)}) AND {bound}", parameters
+
+
+def _read_token(token: bytes, checksum: int, keys: int) -> list[Value]:
+    try:
+        found = json.loads(token)
+    except ValueError:
+        found = None
+    if (
+        not isinstance(found, list)
+        or len(found) != keys + 1
+        or not all(isinstance(value, str | int | float) for value in found)
+    ):
+        raise FilterError("the page token is damaged: take the one that came with the page before")
+    if found[0] != checksum:
+        raise FilterError("the page token belongs to another filter: ask for the next page with the same filter")
+    return found[1:]
+
+
+def _where(condition: Condition | None, kinds: Mapping[str, Kind]) -> tuple[str, list[Value]]:
+    if condition is None:
+        return "1", []
+    if isinstance(condition, And | Or):
+        parts = [_where(one, kinds) for one in condition.conditions]
+        joined = (" AND " if isinstance(condition, And) else " OR ").join(f"({sql})" for sql, _ in parts)
+        return joined, [value for _, values in parts for value in values]
+    if isinstance(condition, Not):
+        sql, parameters = _where(condition.condition, kinds)
+        return f"NOT coalesce({sql}, 0)", parameters
+    system = SYSTEM_ATTRIBUTES.get(condition.name)
+    if system is not None:
+        if isinstance(condition, NullTest):
+            return f"{system.sql} IS NULL", []
+        test, parameters = _test(condition, system.kind)
+        return f"{system.sql} {test}", parameters
+    return _custom(condition, kinds.get(condition.name))
+
+
+def _custom(
+    condition: Comparison | OneOf | Between | StartsWith | NullTest, kind: Kind | None
+) -> tuple[str, list[Value]]:
+    name = condition.name
+    has = "e.id IN (SELECT execution_id FROM attributes WHERE name = ?"
+    if isinstance(condition, NullTest):
+        return f"NOT {has})", [name]
+    if kind is None:
+        hint = _hint(name)
+        if hint:
+            raise FilterError(f"there is no attribute {name}{hint}")
+        return _NOWHERE, []
+    if isinstance(condition, Comparison) and condition.operator is Operator.NOT_EQUAL:
+        equal, parameters = _custom(Comparison(name, Operator.EQUAL, condition.value), kind)
+        return f"{has}) AND NOT {equal}", [name, *parameters]
+    if kind is Kind.TEXT:
+        return _contains(condition, has)
+    test, values = _test(condition, kind)
+    return f"{has} AND value {test})", [name, *values]
+
+
+def _contains(condition: Comparison | OneOf | Between | StartsWith, has: str) -> tuple[str, list[Value]]:
+    """A Text is equal to what it contains: every word."""
+    if not isinstance(condition, Comparison) or condition.operator is not Operator.EQUAL:
+        raise FilterError(f"{condition.name} is a Text: only = and != are possible, which look for words")
+    wanted = words(str(stored_value(condition.name, Kind.TEXT, condition.value)))
+    if not wanted:
+        return _NOWHERE, []
+    tests = [f"{has} AND value = ?)" for _ in wanted]
+    return " AND ".join(tests), [value for word in wanted for value in (condition.name, word)]
+
+
+def _test(condition: Comparison | OneOf | Between | StartsWith, kind: Kind) -> tuple[str, list[Value]]:
+    """The right side of a test, behind the column."""
+    name = condition.name
+    if isinstance(condition, Comparison):
+        if kind is Kind.BOOL and condition.operator not in (Operator.EQUAL, Operator.NOT_EQUAL):
+            raise FilterError(f"{name} is a Bool: only = and != are possible")
+        return f"{_SQL_OPERATORS[condition.operator]} ?", [stored_value(name, kind, condition.value)]
+    if isinstance(condition, OneOf):
+        marks = ", ".join("?" for _ in condition.values)
+        return f"IN ({marks})", [stored_value(name, kind, value) for value in condition.values]
+    if isinstance(condition, Between):
+        return "BETWEEN ? AND ?", [stored_value(name, kind, value) for value in (condition.low, condition.high)]
+    if kind not in (Kind.KEYWORD, Kind.KEYWORD_LIST):
+        raise FilterError(f"{name} is of type {kind}: STARTS_WITH is for a Keyword")
+    prefix = str(stored_value(name, kind, condition.prefix))
+    # A range, so that an index serves it; no text begins with the last code point there is.
+    return "BETWEEN ? AND ?", [prefix, prefix + "\U0010ffff"]
+
+
+def _hint(name: str) -> str:
+    """For names that look like one of ours, written wrongly."""
+    plain = name.replace("_", "").replace(" ", "").lower()
+    meant = next((known for known in SYSTEM_ATTRIBUTES if known.lower() == plain), None)
+    return f"; did you mean {meant}?" if meant else ""

@@ -1,0 +1,262 @@
+"""What filters find, in which order and on which page; and what a crash, another version or damage does to the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perdure_readside.filters import FilterError
+from perdure_readside.index import Change, ExecutionIndex
+from perdure_schemas import codec
+from perdure_schemas.records import ExecutionSummary, WorkflowStatus
+from tests.unit.readside.runs import TOPIC, attribute, index_of, listed, parent, put, run
+
+HOUR_MS = 3_600_000
+RUNS = [
+    run(
+        "a",
+        start_time_ms=4_000,
+        search_attributes={"Amount": attribute("Int", 5), "Note": attribute("Text", "Big red Ball")},
+    ),
+    run(
+        "b", start_time_ms=3_000, status=WorkflowStatus.COMPLETED, close_time_ms=3_000 + HOUR_MS, workflow_type="Refund"
+    ),
+    run(
+        "c",
+        start_time_ms=2_000,
+        status=WorkflowStatus.TIMED_OUT,
+        close_time_ms=9_000,
+        parent=parent("boss"),
+        search_attributes={"Amount": attribute("Int", 50), "Region": attribute("Keyword", "eu-west")},
+    ),
+    run(
+        "d",
+        start_time_ms=2_000,
+        paused=True,
+        search_attributes={
+            "Price": attribute("Double", 2.5),
+            "Gift": attribute("Bool", True),
+            "Due": attribute("Datetime", "2026-01-31T10:00:00+01:00"),
+            "Tags": attribute("KeywordList", ["red", "blue"]),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "abcd"),
+        ("WorkflowType = 'Refund'", "b"),
+        ("WorkflowId = 'w-c'", "c"),
+        ("RunId IN ('a', 'd')", "ad"),
+        ("ExecutionStatus = 'Running'", "ad"),
+        ("ExecutionStatus = 'TimedOut' OR ExecutionStatus = 'COMPLETED'", "bc"),
+        ("ExecutionStatus != 'Running'", "bc"),
+        ("StartTime > '1970-01-01T00:00:02Z'", "ab"),
+        ("StartTime >= 2000000000", "abcd"),
+        ("StartTime BETWEEN '1970-01-01T00:00:02Z' AND '1970-01-01T00:00:03Z'", "bcd"),
+        ("CloseTime IS NULL", "ad"),
+        ("CloseTime IS NOT NULL ORDER BY CloseTime", "cb"),
+        ("ORDER BY CloseTime", "cbad"),
+        ("ExecutionDuration >= '1h'", "b"),
+        ("ExecutionDuration < '10s'", "c"),
+        ("ParentWorkflowId = 'boss'", "c"),
+        ("NOT ParentWorkflowId = 'boss'", "abd"),
+        ("Paused = true", "d"),
+        ("TaskQueue STARTS_WITH 'ord' AND HistoryLength = 3", "abcd"),
+        ("WorkflowId STARTS_WITH 'W'", ""),
+        ("Amount = 5", "a"),
+        ("Amount > 5", "c"),
+        ("Amount != 5", "c"),
+        ("NOT Amount = 5", "bcd"),
+        ("Amount IS NULL", "bd"),
+        ("Amount IS NOT NULL ORDER BY Amount DESC", "ca"),
+        ("ORDER BY Amount", "acbd"),
+        ("Region = 'eu-west'", "c"),
+        ("Region STARTS_WITH 'eu-'", "c"),
+        ("Price BETWEEN 2 AND 3", "d"),
+        ("Gift = true", "d"),
+        ("Gift != true", ""),
+        ("Due = '2026-01-31T09:00:00Z'", "d"),
+        ("Due > '2026-01-01'", "d"),
+        ("Tags = 'red'", "d"),
+        ("Tags IN ('green', 'blue')", "d"),
+        ("Tags != 'red'", ""),
+        ("Note = 'ball RED'", "a"),
+        ("Note = 'green ball'", ""),
+        ("Note != 'green'", "a"),
+        ("Unheard = 'of'", ""),
+        ("Unheard IS NULL", "abcd"),
+        ("NOT Unheard = 'of'", "abcd"),
+    ],
+)
+def test_filters_find_what_they_say(text: str, expected: str) -> None:
+    assert "".join(listed(index_of(RUNS), text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ExecutionStatus = 'Runing'", "'Runing' is no status; write Running"),
+        ("ExecutionStatus = 1", "is no status"),
+        ("WorkflowId = 1", "in quotes"),
+        ("Paused = 'yes'", "true or false"),
+        ("Paused > true", "only = and !="),
+        ("StartTime > 'yesterday'", "is no time"),
+        ("ExecutionDuration > '1 week'", "is no duration"),
+        ("HistoryLength = 'many'", "without quotes"),
+        ("HistoryLength = true", "cannot be compared with true"),
+        ("Amount = 'five'", "Amount is of type Int"),
+        ("Note > 'a'", "only = and !="),
+        ("Amount STARTS_WITH '5'", "STARTS_WITH is for a Keyword"),
+        ("workflowtype = 'x'", "did you mean WorkflowType"),
+        ("start_time > 1", "did you mean StartTime"),
+        ("ORDER BY Nothing", "no run has this attribute"),
+        ("ORDER BY Tags", "a KeywordList has no order"),
+        ("GROUP BY ExecutionStatus", "GROUP BY is for counts"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_said(text: str, said: str) -> None:
+    with pytest.raises(FilterError, match=said):
+        index_of(RUNS).page(text, 10)
+
+
+def test_counts() -> None:
+    index = index_of(RUNS)
+    assert index.count("") == [(4, ())]
+    assert index.count("WorkflowType = 'Order'") == [(3, ())]
+    assert index.count("GROUP BY ExecutionStatus") == [(1, ("Completed",)), (2, ("Running",)), (1, ("TimedOut",))]
+    assert index.count("Amount > 1 GROUP BY WorkflowType, ExecutionStatus") == [
+        (1, ("Order", "Running")),
+        (1, ("Order", "TimedOut")),
+    ]
+    assert index.count("WorkflowType = 'None' GROUP BY WorkflowType") == []
+    with pytest.raises(FilterError, match="grouped by ExecutionStatus"):
+        index.count("GROUP BY Amount")
+    with pytest.raises(FilterError, match="ORDER BY is for lists"):
+        index.count("ORDER BY StartTime")
+
+
+def test_a_page_token_belongs_to_its_filter() -> None:
+    index = index_of(RUNS)
+    page = index.page("", 2)
+    assert len(page.summaries) == 2
+    with pytest.raises(FilterError, match="another filter"):
+        index.page("Amount > 1", 2, page.next_page_token)
+    for damaged in (b"nonsense", b"[1]", b'{"a": 1}', b"[1, [2], 3]"):
+        with pytest.raises(FilterError, match="damaged"):
+            index.page("", 2, damaged)
+
+
+def test_runs_that_start_while_pages_are_read_move_nothing() -> None:
+    index = index_of(RUNS)
+    page = index.page("", 2)
+    put(index, run("new", start_time_ms=99_000), run("a", start_time_ms=4_000, status=WorkflowStatus.FAILED, version=2))
+    rest = index.page("", 10, page.next_page_token)
+    assert [codec.decode_as(value, ExecutionSummary).run_id for value in rest.summaries] == ["c", "d"]
+
+
+_ORDERS: dict[str, Callable[[ExecutionSummary], object]] = {
+    "StartTime": lambda one: one.start_time_ms,
+    "HistoryLength": lambda one: one.history_length,
+    "CloseTime": lambda one: (one.close_time_ms is None, one.close_time_ms or 0),
+    "WorkflowType": lambda one: one.workflow_type,
+}
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 3), st.none() | st.integers(0, 3), st.sampled_from("XYZ")),
+        max_size=25,
+    ),
+    st.lists(st.tuples(st.sampled_from(sorted(_ORDERS)), st.booleans()), max_size=3, unique_by=lambda one: one[0]),
+    st.integers(1, 7),
+)
+def test_pages_of_any_size_together_are_the_whole_list_in_order(
+    fields: list[tuple[int, int, int | None, str]], orders: list[tuple[str, bool]], page_size: int
+) -> None:
+    runs = [
+        run(f"{number:02}", start_time_ms=start, history_length=length, close_time_ms=close, workflow_type=kind)
+        for number, (start, length, close, kind) in enumerate(fields)
+    ]
+    expected = sorted(runs, key=lambda one: one.run_id)
+    for name, descending in reversed(orders or [("StartTime", True)]):
+        expected.sort(key=_ORDERS[name], reverse=descending)  # type: ignore[arg-type]
+    text = "ORDER BY " + ", ".join(f"{name}{' DESC' if down else ''}" for name, down in orders) if orders else ""
+    assert listed(index_of(runs), text, page_size) == [one.run_id for one in expected]
+
+
+# --- the rows -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_its_newest_summary_and_goes_with_its_tombstone() -> None:
+    index = index_of([run("a", version=3, search_attributes={"Amount": attribute("Int", 1)})])
+    put(index, run("a", version=2, status=WorkflowStatus.FAILED))
+    assert listed(index, "ExecutionStatus = 'Running' AND Amount = 1") == ["a"]
+    put(index, run("a", version=4, search_attributes={"Amount": attribute("Int", 2)}))
+    assert listed(index, "Amount = 1") == []
+    assert listed(index, "Amount = 2") == ["a"]
+    index.apply([Change(0, {"a": None, "never there": None}, 9, b"")])
+    assert listed(index, "") == []
+    assert listed(index, "Amount = 2") == []
+
+
+def test_an_attribute_that_nobody_can_read_hides_nothing() -> None:
+    odd = {
+        "X": attribute("Int", "five"),
+        "Y": attribute("Unknown", 1),
+        "Z": attribute("Datetime", 5),
+        "V": attribute("Int", 2**70),
+    }
+    index = index_of([run("a", search_attributes=odd)])
+    assert listed(index, "X IS NULL AND Y IS NULL AND Z IS NULL AND V > 1") == ["a"]
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_and_places_survive_together(tmp_path: Path) -> None:
+    path = tmp_path / "index" / "e.sqlite3"
+    index = ExecutionIndex(path, TOPIC)
+    put(index, *RUNS, partition=1, position=7)
+    index.folded_ms = 1234
+    index.close()
+    again = ExecutionIndex(path, TOPIC)
+    assert again.places() == {1: (7, b"")}
+    assert again.folded_ms == 1234
+    assert listed(again, "Amount = 5") == ["a"]
+
+
+def test_a_batch_that_fails_changes_nothing(tmp_path: Path) -> None:
+    index = ExecutionIndex(tmp_path / "e.sqlite3", TOPIC)
+    put(index, run("a"), position=1)
+    with pytest.raises(codec.DecodeError):
+        index.apply([Change(0, {"b": codec.encode(run("b")), "c": b"damaged"}, 3, b"")])
+    assert listed(index, "") == ["a"]
+    assert index.places() == {0: (1, b"")}
+
+
+@pytest.mark.parametrize("what", ["other topic", "other version", "damaged", "not a database"])
+def test_a_file_that_does_not_fit_is_built_again(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "e.sqlite3"
+    index = ExecutionIndex(path, TOPIC)
+    put(index, *RUNS)
+    index.close()
+    if what == "other version":
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA user_version = 999")
+        database.close()
+    elif what == "damaged":
+        path.write_bytes(path.read_bytes()[:1000] + b"\xff" * 500)
+    elif what == "not a database":
+        path.write_bytes(b"hello" * 1000)
+    again = ExecutionIndex(path, "another.topic" if what == "other topic" else TOPIC)
+    assert again.places() == {}
+    assert listed(again, "") == []
