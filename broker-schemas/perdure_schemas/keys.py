@@ -165,7 +165,7 @@ def version_seen_key(version: str, task_queue: str) -> bytes:
 
 def parse_version_seen_key(key: bytes) -> tuple[str, str] | None:
     """The version and the task queue in a key made by :func:`version_seen_key`; ``None`` if it is none."""
-    kind, _, rest = key.decode().partition("/")
+    kind, _, rest = key.decode(errors="replace").partition("/")
     version, slash, task_queue = rest.partition("/")
     return (version, task_queue) if kind == "version" and slash else None
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from perdure import activity, workflow
 from perdure.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateStage
-from perdure.common import RetryPolicy, SearchAttributeKey, WorkflowIDConflictPolicy
+from perdure.common import RetryPolicy, SearchAttributeKey, VersioningBehavior, WorkflowIDConflictPolicy
 from perdure.exceptions import ActivityError, ApplicationError, ChildWorkflowError
+from perdure.worker import Worker, WorkerDeploymentConfig, WorkerDeploymentVersion
+from perdure_ops.deployments import read_deployments, with_current, write_routing
 from perdure_schemas.records import PauseWorkflow, UnpauseWorkflow
 from tests.replay import golden_messages
 
@@ -299,10 +301,66 @@ async def _paused(client: Client, options: dict[str, Any]) -> WorkflowHandle[Any
     return handle
 
 
+@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+class Versioned:
+    """Is moved from one version of its workers to another, and does what the version says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        await workflow.wait_condition(lambda: len(self.said) == 2)
+        if self.said[-1] == "two":
+            self.said.append(await workflow.execute_activity(greet, "Ada", start_to_close_timeout=LIMIT))
+        return self.said
+
+    @workflow.signal
+    def note(self) -> None:
+        version = workflow.info().get_current_deployment_version()
+        self.said.append("" if version is None else version.build_id)
+
+    @workflow.query
+    def all_said(self) -> list[str]:
+        return self.said
+
+
+async def _versioned(client: Client, options: dict[str, Any]) -> WorkflowHandle[Any, Any]:
+    connection = await client.connection()
+    task_queue = "golden-versions"
+
+    def worker(build_id: str) -> Worker:
+        config = WorkerDeploymentConfig(WorkerDeploymentVersion("golden", build_id), use_worker_versioning=True)
+        return Worker(
+            client, task_queue=task_queue, workflows=[Versioned], activities=[greet], deployment_config=config
+        )
+
+    async def make_current(build_id: str) -> None:
+        while True:
+            found = read_deployments(connection.log, connection.names).get("golden")
+            if found is not None and build_id in found.versions:
+                break
+            await asyncio.sleep(0.05)
+        routing = with_current(found, build_id, any_queues=False, now_ms=connection.now_ms())
+        await asyncio.to_thread(write_routing, connection.log, connection.names, routing)
+
+    async with worker("one"):
+        await make_current("one")
+        handle = await client.start_workflow(Versioned.run, **{**options, "task_queue": task_queue})
+        await handle.signal(Versioned.note)
+        assert await handle.query(Versioned.all_said) == ["one"]
+    async with worker("two"):
+        await make_current("two")
+        await handle.signal(Versioned.note)
+        assert await handle.result() == ["one", "two", "hello Ada"]
+    return handle
+
+
 Scenario = Callable[[Client, dict[str, str]], Awaitable[WorkflowHandle[Any, Any]]]
 
 WORKFLOWS: list[type] = [
-    Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, *golden_messages.WORKFLOWS,
+    Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, Versioned,
+    *golden_messages.WORKFLOWS,
 ]  # fmt: skip
 ACTIVITIES: list[Callable[..., Any]] = [greet, fail, not_yet, *golden_messages.ACTIVITIES]
 #: Name of the file in ``golden/`` → starts the workflow with these options (id, task queue) and does all it waits for.
@@ -315,5 +373,6 @@ SCENARIOS: dict[str, Scenario] = {
     "continues": _continues,
     "locals": _locals,
     "paused": _paused,
+    "versioned": _versioned,
     **golden_messages.SCENARIOS,
 }

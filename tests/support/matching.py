@@ -10,6 +10,8 @@ from perdure_schemas import codec, keys
 from perdure_schemas.records import (
     CancelActivity,
     Command,
+    DeploymentRouting,
+    DeploymentVersionSeen,
     Dispatch,
     HeldTask,
     ProbeWorker,
@@ -129,6 +131,24 @@ class Matching:
         self.log.append(NAMES.workers, worker_id.encode(), codec.encode(record), self._now_ms)
         return self.poll()
 
+    # --- what operators write -------------------------------------------------------------------------------------
+
+    def write_routing(self, **fields: Any) -> None:
+        """Append the routing of deployment ``d`` without reading it."""
+        routing = DeploymentRouting(**{"deployment_name": "d", "time_ms": self._now_ms, **fields})
+        key = keys.routing_key(routing.deployment_name)
+        self.log.append(NAMES.deployments, key, codec.encode(routing), self._now_ms)
+
+    def route(self, **fields: Any) -> list[tuple[Any, ...]]:
+        """Another routing of deployment ``d``."""
+        self.write_routing(**fields)
+        return self.poll()
+
+    def forget(self, version: str, task_queue: str = "q") -> list[tuple[Any, ...]]:
+        """A version was deleted."""
+        self.log.append(NAMES.deployments, keys.version_seen_key(version, task_queue), None, self._now_ms)
+        return self.poll()
+
     # --- what came of it ------------------------------------------------------------------------------------------
 
     def poll(self) -> list[tuple[Any, ...]]:
@@ -139,8 +159,12 @@ class Matching:
 
     def sent(self) -> list[tuple[Any, ...]]:
         """What was sent, as ``("run", worker, task)``, ``("cancel" | "pause" | "gone", worker, task)``,
-        ``("probe", worker)`` or ``(<command type>, command id)``."""
-        return [short(value) for value in self.driver.outbox.take_values()]
+        ``("probe", worker)``, ``("seen", deployment, build id, task queue)`` or ``(<command type>, command id)``."""
+        records = self.driver.outbox.take()
+        for record in records:
+            if record.topic == NAMES.deployments:  # which it reads itself, too
+                self.log.append(record.topic, record.key, record.value, self._now_ms)
+        return [short(codec.decode(record.value)) for record in records if record.value is not None]
 
 
 def kind_of(task_id: str) -> str:
@@ -152,6 +176,8 @@ def short(value: Any) -> tuple[Any, ...]:
     """A sent record as a short tuple."""
     if isinstance(value, Command):
         return (type(value.body).__name__, value.command_id)
+    if isinstance(value, DeploymentVersionSeen):
+        return ("seen", value.deployment_name, value.build_id, value.task_queue)
     assert isinstance(value, Dispatch)
     if isinstance(value.body, RunTask):
         return ("run", value.worker_id, value.body.task_id)
