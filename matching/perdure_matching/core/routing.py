@@ -66,11 +66,8 @@ def routing_known(state: MatchingState, now_ms: int) -> None:
 
 
 def _route_again(state: MatchingState, now_ms: int) -> None:
-    """Make the routes anew, and move what waits on the wrong one."""
-    routes = _routes(state)
-    if routes == state.routes:
-        return
-    state.routes = routes
+    """Make the routes anew, and move what waits on the wrong one: all tasks are looked at, which is seldom."""
+    state.routes = _routes(state)
     if not state.routed:
         return  # nothing is placed yet
     moving = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from hypothesis import settings
@@ -13,6 +14,15 @@ from tests.support.fakes import DictStore
 from tests.support.matching import NAMES, Matching
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
+#: The build id, in deployment "d", of the workers that have a version.
+BUILDS = {"w3": "1", "last1": "1", "last2": "2"}
+
+
+def version_of(worker: str) -> dict[str, str]:
+    """What a worker says of its version."""
+    return {"deployment_name": "d", "build_id": BUILDS[worker]} if worker in BUILDS else {}
+
+
 QUEUES = st.sampled_from(["q", "p"])
 
 
@@ -30,12 +40,16 @@ class MatchingMachine(RuleBasedStateMachine):
         self.slots_most: dict[tuple[str, str], tuple[int, int]] = {}
         self.saved: dict[bytes, bytes] = {}
         self.count = 0
+        #: The build that a task is pinned to.
+        self.pinned: dict[str, str] = {}
 
     def receive(self, sent: list[tuple[Any, ...]]) -> None:
         for message in sent:
             if message[0] == "run":
                 _, worker, task_id = message
                 assert task_id in self.outstanding, "a task that is over was dispatched"
+                pinned = self.pinned.get(task_id)
+                assert pinned in (None, BUILDS.get(worker)), f"{task_id} is pinned, and {worker} got it"
                 self.held.setdefault((worker, self.outstanding[task_id]), set()).add(task_id)
 
     @rule(
@@ -44,14 +58,19 @@ class MatchingMachine(RuleBasedStateMachine):
         priority=st.integers(1, 5),
         key=st.sampled_from(["", "a"]),
         sticky=st.sampled_from(["", "w1", "w2"]),
+        pinned=st.sampled_from(["", "", "1", "2"]),
     )
-    def new_task(self, kind: str, queue: str, priority: int, key: str, sticky: str) -> None:
+    def new_task(self, kind: str, queue: str, priority: int, key: str, sticky: str, pinned: str) -> None:
         self.count += 1
         task_id = f"r{self.count}/{kind}5.1"
         self.outstanding[task_id] = queue
         fields: dict[str, Any] = {"task_queue": queue, "priority": priority, "fairness_key": key}
         if sticky:
             fields |= {"sticky_worker_id": sticky, "sticky_until_ms": self.matching.now_ms + 700}
+        if pinned:
+            fields["version"] = f"d.{pinned}"
+            if kind != "a":
+                self.pinned[task_id] = pinned
         if kind == "w":
             fields["lease_ms_max"] = 3_000
         self.receive(self.matching.task(task_id, **fields))
@@ -83,9 +102,29 @@ class MatchingMachine(RuleBasedStateMachine):
         send = self.matching.answer if data_answers(self.count) else self.matching.beat
         self.receive(
             send(
-                worker, task_queue=queue, held=held, workflow_slots=workflow, activity_slots=activity, draining=draining
+                worker,
+                task_queue=queue,
+                held=held,
+                workflow_slots=workflow,
+                activity_slots=activity,
+                draining=draining,
+                **version_of(worker),
             )
         )
+
+    @rule(
+        current=st.sampled_from(["", "1", "2"]),
+        ramping=st.sampled_from([None, "", "1", "2"]),
+        percentage=st.sampled_from([0.0, 50.0, 100.0]),
+    )
+    def route(self, current: str, ramping: str | None, percentage: float) -> None:
+        self.receive(
+            self.matching.route(current_build_id=current, ramping_build_id=ramping, ramping_percentage=percentage)
+        )
+
+    @rule(build=st.sampled_from(["1", "2"]), queue=QUEUES)
+    def forget(self, build: str, queue: str) -> None:
+        self.receive(self.matching.forget(f"d.{build}", queue))
 
     @rule(duration_ms=st.sampled_from([0, 1, 100, 700, 1_000, 5_000]))
     def pass_time(self, duration_ms: int) -> None:
@@ -127,11 +166,11 @@ class MatchingMachine(RuleBasedStateMachine):
         """In the end a willing worker gets everything that is not lost or cancelled, and the log rebuilds it all."""
         matching = self.matching
         matching.advance(6_000)
-        for queue in ("q", "p"):
-            matching.beat("last", task_queue=queue, workflow_slots=1_000, activity_slots=1_000)
+        for queue, worker in product(("q", "p"), ("last", "last1", "last2")):
+            matching.beat(worker, task_queue=queue, workflow_slots=999, activity_slots=999, **version_of(worker))
         matching.advance(4_000)
-        for queue in ("q", "p"):
-            matching.beat("last", task_queue=queue, workflow_slots=1_000, activity_slots=1_000)
+        for queue, worker in product(("q", "p"), ("last", "last1", "last2")):
+            matching.beat(worker, task_queue=queue, workflow_slots=999, activity_slots=999, **version_of(worker))
         for task in matching.state.tasks.values():
             if task.phase is Phase.PARKED:
                 assert task.kind == "activity" or task.lease_count

@@ -68,6 +68,14 @@ def test_a_pinned_activity_of_a_task_queue_without_that_version_is_routed() -> N
     assert matching.task("r1/a6.1", version="d.1") == [("run", "w1", "r1/a6.1")]
 
 
+def test_a_pinned_activity_that_waits_is_routed_when_its_version_is_deleted() -> None:
+    matching = with_workers()
+    matching.route(current_build_id="2")
+    matching.stop("w1", **V1)
+    assert matching.task("r1/a5.1", version="d.1") == [], "its version serves the task queue, so it may come back"
+    assert matching.forget("d.1") == [("run", "w2", "r1/a5.1")]
+
+
 def test_what_waits_moves_with_the_routing_in_its_order() -> None:
     matching = Matching()
     matching.route(current_build_id="1")
