@@ -83,9 +83,8 @@ def server(
     ] = -1,
     create_topics: Annotated[bool, typer.Option(help="Create topics that are missing.")] = True,
     standbys: Annotated[
-        int,
-        typer.Option(help="Other engines that fold each partition all the time, to take it over at once.", min=0),
-    ] = 1,
+        bool, typer.Option(help="Fold the partitions of other engines all the time, to take them over at once.")
+    ] = True,
     session_timeout_ms: Annotated[
         int | None,
         typer.Option(help="Milliseconds without a sign of life after which others take over.", show_default=False),

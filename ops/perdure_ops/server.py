@@ -53,7 +53,7 @@ class ServerOptions:
         processes: ``one``, ``roles`` (one for each role), or a number, each with all the roles.
         state_dir: folder for state stores; one folder in it for each instance.
         instance: this engine's name across restarts.
-        standbys: how many other engines fold each partition, to be ready for it; 0: none.
+        standbys: fold the partitions of other engines all the time, to take them over at once.
         session_timeout_ms: after how long without a sign of life others take over.
         read_side: answer lists and counts, too. Each process that does keeps an index of all runs.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
@@ -70,7 +70,7 @@ class ServerOptions:
     processes: str = ONE_PROCESS
     state_dir: Path = Path(".perdure/server")
     instance: str = ""
-    standbys: int = 1
+    standbys: bool = True
     session_timeout_ms: int | None = None
     read_side: bool = True
     http_port: int | None = None
@@ -109,7 +109,7 @@ def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...]
     command += ["--namespace", options.namespace, "--roles", ",".join(roles)]
     command += ["--processes", ONE_PROCESS, "--instance", instance, "--state-dir", str(options.state_dir)]
     command += ["--log-level", options.log_level, "--http-host", options.http_host]
-    command += ["--standbys", str(options.standbys)]
+    command.append("--standbys" if options.standbys else "--no-standbys")
     if options.session_timeout_ms is not None:
         command += ["--session-timeout-ms", str(options.session_timeout_ms)]
     if number or not options.read_side:

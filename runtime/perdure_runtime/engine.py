@@ -51,7 +51,7 @@ class Engine:
         instance: this engine's name across restarts; no other engine of the namespace may have it.
         single_thread: run all roles in one thread (needs a log with ``wait_any``, which is the embedded one).
         now_ms: the wall clock.
-        standbys: how many other engines fold each partition all the time, to be ready for it; 0: none.
+        standbys: fold the partitions of other engines all the time, to take them over at once.
         on_idle: called on the engine's thread when no role finds anything to do; true if it gave them something, so
             that they look again before they wait. For a test environment that skips time; needs ``single_thread``.
     """
@@ -66,7 +66,7 @@ class Engine:
         instance: str,
         single_thread: bool = False,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        standbys: int = 0,
+        standbys: bool = False,
         on_idle: Callable[[], bool] | None = None,
     ) -> None:
         self._log = log

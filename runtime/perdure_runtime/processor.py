@@ -69,7 +69,7 @@ class Processor:
         now_ms: the wall clock, in milliseconds since the epoch.
         unique: a source of unique names for owner marks.
         monotonic_s: the monotonic clock, in seconds.
-        standbys: how many other members fold each partition all the time, to be ready for it; 0: none.
+        standbys: fold the partitions of other members all the time, to take them over at once.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Processor:
         now_ms: Callable[[], int],
         unique: Callable[[], str],
         monotonic_s: Callable[[], float] = time.monotonic,
-        standbys: int = 0,
+        standbys: bool = False,
     ) -> None:
         self.role = role
         self.stats = ProcessorStats()

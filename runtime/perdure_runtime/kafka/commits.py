@@ -69,6 +69,11 @@ class Commits:
         self._sent_offsets, self._offsets = self._sent_offsets | self._offsets, {}
         return self._sent_offsets
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether a commit is on its way."""
+        return bool(self._sent)
+
     def answered(self, error: KafkaError | None, partitions: Sequence[object]) -> None:
         """The client library's answer to an asynchronous commit."""
         if self._stale_answers:

@@ -179,6 +179,20 @@ class KafkaMembership:
             failure = error.args[0]
         self._commits.settle(failure, final=True)
 
+    def _commit_last(self) -> bool:
+        """Commit what is pending, and wait for a moment: a synchronous commit could not be ended while nobody answers.
+
+        Returns whether nothing is unanswered.
+        """
+        offsets = self._commits.take_all()
+        if not offsets:
+            return True
+        self._client.commit(offsets=self._partitions(offsets), asynchronous=True)
+        deadline = time.monotonic() + _LEAVE_TIMEOUT_S
+        while self._commits.unanswered and time.monotonic() < deadline:
+            self._client.poll(_LEAVE_SLICE_S)
+        return not self._commits.unanswered
+
     def _partitions(self, offsets: Mapping[int, int]) -> list[Any]:
         return [ClientPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
 
@@ -209,8 +223,9 @@ class KafkaMembership:
         if self._leaving:
             return
         self._leaving = True
+        answered = False
         try:
-            self._commit_now()
+            answered = self._commit_last()
             self._client.unsubscribe()
             deadline = time.monotonic() + _LEAVE_TIMEOUT_S
             while self._owned and time.monotonic() < deadline:
@@ -219,4 +234,8 @@ class KafkaMembership:
             logger.info("group %s: leaving: %s", self._group, self._errors.clean(str(error)))
         finally:
             self._commits.fail("this member has left")
-            self._client.close()
+            if answered:
+                self._client.close()
+            else:
+                # Nobody answers, and the client library would wait for that many seconds.
+                threading.Thread(target=self._client.close, name="perdure-leaving", daemon=True).start()

@@ -30,7 +30,7 @@ _POLL_S = 0.05
 _FIRST_QUESTION = "perdure-is-anybody-there"
 _FIRST_ANSWER_TIMEOUT_S = 1.0
 _FULL_QUEUE_TIMEOUT_S = 60.0
-_CLOSE_FLUSH_S = 5.0
+_CLOSE_FLUSH_S = 2.0
 _CLOSE_PURGE_S = 2.0
 
 
@@ -204,7 +204,7 @@ class KafkaProducer:
             return self._all_decided.wait_for(lambda: not self._undecided, timeout_s)
 
     def close(self) -> None:
-        """Flush for up to 5 s; what is undecided then fails (it may or may not be in the log)."""
+        """Flush for up to 2 s; what is undecided then fails (it may or may not be in the log)."""
         with self._lock:
             if self._closed:
                 return

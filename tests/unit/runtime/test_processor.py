@@ -104,7 +104,7 @@ class EchoRole:
 class Shell:
     """A log, a store and a processor under test, with a clock that only moves when told."""
 
-    def __init__(self, log: EmbeddedLog, path: Path, instance: str = "one", *, standbys: int = 0) -> None:
+    def __init__(self, log: EmbeddedLog, path: Path, instance: str = "one", *, standbys: bool = False) -> None:
         self.log = log
         self.role = EchoRole()
         self.time_ms = 1_000_000

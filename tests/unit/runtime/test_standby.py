@@ -34,9 +34,9 @@ class Pair:
 
     def __init__(self, log: EmbeddedLog, folder: Path) -> None:
         self.log = log
-        self.first = Shell(log, folder / "first", "one", standbys=1)
+        self.first = Shell(log, folder / "first", "one", standbys=True)
         self.first.steps()
-        self.second = Shell(log, folder / "second", "two", standbys=1)
+        self.second = Shell(log, folder / "second", "two", standbys=True)
         for _ in range(10):
             self.first.steps(2)
             self.second.steps(2)
@@ -133,7 +133,7 @@ def test_i4_a_standbys_state_waits_for_the_groups_commit(pair: Pair) -> None:
 def test_a_deposed_owner_becomes_a_standby_again(pair: Pair, log: EmbeddedLog, tmp_path: Path) -> None:
     pair.decide(b"a")
     pair.pass_time()
-    third = Shell(log, tmp_path / "third", "three", standbys=1)  # two partitions: it gets none
+    third = Shell(log, tmp_path / "third", "three", standbys=True)  # two partitions: it gets none
     pair.second.processor.close()
     pair.first.steps(4)
     third.steps(8)
@@ -193,7 +193,7 @@ def test_standby_state_is_found_again_after_a_restart(pair: Pair, log: EmbeddedL
     pair.pass_time(4)
     pair.second.processor.close()
     pair.second.store.close()
-    again = Shell(log, tmp_path / "second", "two", standbys=1)
+    again = Shell(log, tmp_path / "second", "two", standbys=True)
     for _ in range(5):
         again.steps(2)
         pair.first.steps(2)
