@@ -68,8 +68,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     (r"Callback", "completion callbacks are not there yet"),
     (r"random_seed", "callbacks on a new random seed are not there: a run keeps its seed"),
     (
-        r"AsyncActivityInput|UpdateWithStart\w+Input|LocalActivityInput|ContinueAsNewInput|PatchActivation",
-        "this interception point is not there yet",
+        r"PatchActivation",
+        "there is no callback on the activation of a patch",
     ),
     (r"WorkerConfig|ReplayerConfig", "there is no configuration dictionary; pass the options"),
 )

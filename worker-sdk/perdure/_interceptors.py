@@ -13,7 +13,7 @@ import concurrent.futures
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure.common import Payload, Priority, RetryPolicy, WorkflowIDReusePolicy
 
@@ -137,6 +137,44 @@ class StartActivityInput:
 
 
 @dataclass
+class StartLocalActivityInput:
+    """A local activity that workflow code wants; see :func:`perdure.workflow.start_local_activity`."""
+
+    activity: str
+    args: Sequence[Any]
+    activity_id: str | None
+    schedule_to_close_timeout: timedelta | None
+    schedule_to_start_timeout: timedelta | None
+    start_to_close_timeout: timedelta | None
+    retry_policy: RetryPolicy | None
+    local_retry_threshold: timedelta | None
+    cancellation_type: ActivityCancellationType
+    headers: Mapping[str, Payload]
+    summary: str | None
+    ret_type: Any
+
+
+@dataclass
+class ContinueAsNewInput:
+    """A new run that workflow code wants to go on as; see :func:`perdure.workflow.continue_as_new`.
+
+    What is ``None`` is as in this run. Without headers of its own the new run gets those of this run.
+    """
+
+    workflow: str | None
+    args: Sequence[Any]
+    task_queue: str | None
+    run_timeout: timedelta | None
+    task_timeout: timedelta | None
+    backoff_start_interval: timedelta | None
+    retry_policy: RetryPolicy | None
+    memo: Mapping[str, Any] | None
+    search_attributes: Any
+    headers: Mapping[str, Payload]
+    initial_versioning_behavior: Any
+
+
+@dataclass
 class StartChildWorkflowInput:
     """A child workflow that workflow code wants; see :func:`perdure.workflow.start_child_workflow`.
 
@@ -234,6 +272,14 @@ class WorkflowOutboundInterceptor:
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         """For ``workflow.start_activity`` and ``workflow.execute_activity`` in all their forms."""
         return self.next.start_activity(input)
+
+    def start_local_activity(self, input: StartLocalActivityInput) -> workflow.LocalActivityHandle[Any]:
+        """For ``workflow.start_local_activity`` and ``workflow.execute_local_activity`` in all their forms."""
+        return self.next.start_local_activity(input)
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        """For ``workflow.continue_as_new``. Leaves by raising, as that does."""
+        self.next.continue_as_new(input)
 
     async def start_child_workflow(self, input: StartChildWorkflowInput) -> workflow.ChildWorkflowHandle[Any, Any]:
         """For ``workflow.start_child_workflow`` and ``workflow.execute_child_workflow``."""

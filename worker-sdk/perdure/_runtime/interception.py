@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure._interceptors import (
+    ContinueAsNewInput,
     ExecuteWorkflowInput,
     HandleQueryInput,
     HandleSignalInput,
@@ -20,11 +21,14 @@ from perdure._interceptors import (
     SignalExternalWorkflowInput,
     StartActivityInput,
     StartChildWorkflowInput,
+    StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowOutboundInterceptor,
 )
 from perdure._runtime.activities import ActivityTask, activity_name_and_result_type
+from perdure._runtime.continuing import raise_continue_as_new
 from perdure._runtime.errors import UnsupportedInWorkflowError
+from perdure._runtime.local_activities import LocalActivityTask
 from perdure.common import Payload
 
 if TYPE_CHECKING:
@@ -86,6 +90,19 @@ class Interception:
         name, known_result_type = activity_name_and_result_type(activity)
         return self.outbound.start_activity(
             StartActivityInput(
+                activity=name,
+                args=args,
+                headers={},
+                ret_type=known_result_type if result_type is None else result_type,
+                **options,
+            )
+        )
+
+    def start_local_activity(self, activity: Any, args: list[Any], result_type: Any, options: Mapping[str, Any]) -> Any:
+        """Start a local activity; what is returned can be awaited for its result."""
+        name, known_result_type = activity_name_and_result_type(activity)
+        return self.outbound.start_local_activity(
+            StartLocalActivityInput(
                 activity=name,
                 args=args,
                 headers={},
@@ -177,6 +194,26 @@ class _Outbound(WorkflowOutboundInterceptor):
             headers=input.headers,
         )
         return ActivityTask(future, self._instance.loop)
+
+    def start_local_activity(self, input: StartLocalActivityInput) -> Any:
+        future = self._instance.local_activities.schedule(
+            input.activity,
+            list(input.args),
+            result_type=input.ret_type,
+            schedule_to_close_timeout=input.schedule_to_close_timeout,
+            schedule_to_start_timeout=input.schedule_to_start_timeout,
+            start_to_close_timeout=input.start_to_close_timeout,
+            retry_policy=input.retry_policy,
+            local_retry_threshold=input.local_retry_threshold,
+            cancellation_type=input.cancellation_type,
+            activity_id=input.activity_id,
+            summary=input.summary,
+            headers=input.headers,
+        )
+        return LocalActivityTask(future, self._instance)
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        raise_continue_as_new(self._instance, input)
 
     async def start_child_workflow(self, input: StartChildWorkflowInput) -> Any:
         return await input._start(input)

@@ -119,6 +119,11 @@ class LocalActivityTask(WorkflowTask[Any]):
         super().__init__(_result_of(future), loop=instance.loop, name=f"local-activity-{future.options.activity_id}")
         instance.loop.track(self)
 
+    def detached(self) -> LocalActivityFuture:
+        """The activity's own future, to wait for instead of this task, which then nobody looks at."""
+        self.add_done_callback(_look_at)
+        return self._activity
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the activity as its cancellation type says. True unless it is over."""
         if not self._activity.cancel():

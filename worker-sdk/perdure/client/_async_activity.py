@@ -1,7 +1,8 @@
 """Activities that are completed from outside of their worker: their handle, and who is told that they were cancelled.
 
 Invariant: each method is one request to the engine; one about an attempt that is over raises ``RPCError`` with
-``NOT_FOUND``. Made by :meth:`Client.get_async_activity_handle`.
+``NOT_FOUND``. The handle is made by :meth:`Client.get_async_activity_handle` and asks through the client's
+interceptors; the functions behind it are called by the innermost of them (:mod:`perdure.client._outbound`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from perdure._callables import UNSET
 from perdure._limits import check_payloads
 from perdure._task_token import TaskToken
 from perdure.activity import ActivityCancellationDetails
+from perdure.client._interceptor import (
+    CompleteAsyncActivityInput,
+    FailAsyncActivityInput,
+    HeartbeatAsyncActivityInput,
+    ReportCancellationAsyncActivityInput,
+)
 from perdure.client._replies import REQUEST_TIMEOUT, expect
 from perdure.common import Payload, require_unused
 from perdure.exceptions import PerdureError
@@ -59,21 +66,9 @@ class AsyncActivityHandle:
 
     def __init__(self, client: Client, id_or_token: AsyncActivityIDReference | bytes) -> None:
         self._client = client
+        self._id_or_token = id_or_token
         if isinstance(id_or_token, bytes):
-            token = TaskToken.decode(id_or_token)
-            if token.namespace != client.namespace:
-                raise ValueError(
-                    f"the task token is of namespace {token.namespace!r}, the client of {client.namespace!r}"
-                )
-            self._workflow_id, self._run_id = token.workflow_id, token.run_id
-            self._reference: dict[str, Any] = {
-                "activity_id": token.activity_id,
-                "scheduled_event_id": token.scheduled_event_id,
-                "attempt": token.attempt,
-            }
-        else:
-            self._workflow_id, self._run_id = id_or_token.workflow_id, id_or_token.run_id or ""
-            self._reference = {"activity_id": id_or_token.activity_id}
+            _target_of(client, id_or_token)  # what is no token of the namespace is refused at once
 
     async def heartbeat(
         self,
@@ -86,15 +81,9 @@ class AsyncActivityHandle:
         Raises:
             AsyncActivityCancelledError: the activity was asked to stop; its ``details`` say why.
         """
-        payloads = await self._encode(details, "the heartbeat")
-        answer = expect(
-            await self._ask(HeartbeatActivity(**self._reference, details=payloads), rpc_metadata, rpc_timeout),
-            ActivityHeartbeatAnswer,
+        await self._client.outbound.heartbeat_async_activity(
+            HeartbeatAsyncActivityInput(self._id_or_token, details, rpc_metadata, rpc_timeout)
         )
-        if answer.cancel_requested or answer.paused:
-            raise AsyncActivityCancelledError(
-                ActivityCancellationDetails(cancel_requested=answer.cancel_requested, paused=answer.paused)
-            )
 
     async def complete(
         self,
@@ -110,8 +99,10 @@ class AsyncActivityHandle:
             rpc_metadata: Not supported.
             rpc_timeout: How long the engine has to answer.
         """
-        payloads = await self._encode([None if result is UNSET else result], "the result")
-        expect(await self._ask(CompleteActivity(**self._reference, result=payloads), rpc_metadata, rpc_timeout), Done)
+        given = None if result is UNSET else result
+        await self._client.outbound.complete_async_activity(
+            CompleteAsyncActivityInput(self._id_or_token, given, rpc_metadata, rpc_timeout)
+        )
 
     async def fail(
         self,
@@ -129,10 +120,9 @@ class AsyncActivityHandle:
             rpc_metadata: Not supported.
             rpc_timeout: How long the engine has to answer.
         """
-        failure = await self._client.data_converter.encode_failure(error)
-        details = await self._encode(last_heartbeat_details, "the heartbeat") if last_heartbeat_details else None
-        body = FailActivity(**self._reference, failure=failure, heartbeat_details=details)
-        expect(await self._ask(body, rpc_metadata, rpc_timeout), Done)
+        await self._client.outbound.fail_async_activity(
+            FailAsyncActivityInput(self._id_or_token, error, last_heartbeat_details, rpc_metadata, rpc_timeout)
+        )
 
     async def report_cancellation(
         self,
@@ -145,25 +135,94 @@ class AsyncActivityHandle:
         Raises:
             RPCError: ``FAILED_PRECONDITION``: it was not asked to.
         """
-        payloads = await self._encode(details, "the cancellation")
-        body = ReportActivityCanceled(**self._reference, details=payloads)
-        expect(await self._ask(body, rpc_metadata, rpc_timeout), Done)
+        await self._client.outbound.report_cancellation_async_activity(
+            ReportCancellationAsyncActivityInput(self._id_or_token, details, rpc_metadata, rpc_timeout)
+        )
 
-    async def _encode(self, values: Sequence[Any], what: str) -> list[Payload]:
-        if not values:
-            return []
-        payloads = await self._client.data_converter.encode(values)
-        check_payloads(payloads, f"{what} of activity {self._reference['activity_id']!r}")
-        return payloads
 
-    async def _ask(
-        self, body: CommandBody, rpc_metadata: Mapping[str, str | bytes], rpc_timeout: timedelta | None
-    ) -> ReplyBody:
-        require_unused({"rpc_metadata": rpc_metadata}, "a client request")
-        connection = await self._client.connection()
-        timeout_s = (rpc_timeout or REQUEST_TIMEOUT).total_seconds()
-        what = f"a {type(body).__name__} for workflow {self._workflow_id!r}"
-        return await connection.ask(self._workflow_id, self._run_id, body, timeout_s, what)
+async def heartbeat(client: Client, input: HeartbeatAsyncActivityInput) -> None:
+    """Send a heartbeat, behind the interceptors.
+
+    Raises:
+        AsyncActivityCancelledError: the activity was asked to stop.
+    """
+    target = _target_of(client, input.id_or_token)
+    body = HeartbeatActivity(**target.reference, details=await _encode(client, target, input.details, "the heartbeat"))
+    answer = expect(await _ask(client, target, body, input.rpc_metadata, input.rpc_timeout), ActivityHeartbeatAnswer)
+    if answer.cancel_requested or answer.paused:
+        raise AsyncActivityCancelledError(
+            ActivityCancellationDetails(cancel_requested=answer.cancel_requested, paused=answer.paused)
+        )
+
+
+async def complete(client: Client, input: CompleteAsyncActivityInput) -> None:
+    """Send a result, behind the interceptors."""
+    target = _target_of(client, input.id_or_token)
+    body = CompleteActivity(**target.reference, result=await _encode(client, target, [input.result], "the result"))
+    expect(await _ask(client, target, body, input.rpc_metadata, input.rpc_timeout), Done)
+
+
+async def fail(client: Client, input: FailAsyncActivityInput) -> None:
+    """Send a failure, behind the interceptors."""
+    target = _target_of(client, input.id_or_token)
+    failure = await client.data_converter.encode_failure(input.error)
+    given = input.last_heartbeat_details
+    details = await _encode(client, target, given, "the heartbeat") if given else None
+    body = FailActivity(**target.reference, failure=failure, heartbeat_details=details)
+    expect(await _ask(client, target, body, input.rpc_metadata, input.rpc_timeout), Done)
+
+
+async def report_cancellation(client: Client, input: ReportCancellationAsyncActivityInput) -> None:
+    """Send that the activity stopped, behind the interceptors."""
+    target = _target_of(client, input.id_or_token)
+    details = await _encode(client, target, input.details, "the cancellation")
+    body = ReportActivityCanceled(**target.reference, details=details)
+    expect(await _ask(client, target, body, input.rpc_metadata, input.rpc_timeout), Done)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where a request about an activity goes, and how its body names the activity."""
+
+    workflow_id: str
+    run_id: str
+    reference: dict[str, Any]
+
+
+def _target_of(client: Client, id_or_token: AsyncActivityIDReference | bytes) -> _Target:
+    if not isinstance(id_or_token, bytes):
+        return _Target(id_or_token.workflow_id, id_or_token.run_id or "", {"activity_id": id_or_token.activity_id})
+    token = TaskToken.decode(id_or_token)
+    if token.namespace != client.namespace:
+        raise ValueError(f"the task token is of namespace {token.namespace!r}, the client of {client.namespace!r}")
+    reference = {
+        "activity_id": token.activity_id,
+        "scheduled_event_id": token.scheduled_event_id,
+        "attempt": token.attempt,
+    }
+    return _Target(token.workflow_id, token.run_id, reference)
+
+
+async def _encode(client: Client, target: _Target, values: Sequence[Any], what: str) -> list[Payload]:
+    if not values:
+        return []
+    payloads = await client.data_converter.encode(values)
+    check_payloads(payloads, f"{what} of activity {target.reference['activity_id']!r}")
+    return payloads
+
+
+async def _ask(
+    client: Client,
+    target: _Target,
+    body: CommandBody,
+    rpc_metadata: Mapping[str, str | bytes],
+    rpc_timeout: timedelta | None,
+) -> ReplyBody:
+    require_unused({"rpc_metadata": rpc_metadata}, "a client request")
+    connection = await client.connection()
+    timeout_s = (rpc_timeout or REQUEST_TIMEOUT).total_seconds()
+    what = f"a {type(body).__name__} for workflow {target.workflow_id!r}"
+    return await connection.ask(target.workflow_id, target.run_id, body, timeout_s, what)
 
 
 def activity_reference(

@@ -22,6 +22,7 @@ from perdure.common import (
 )
 
 if TYPE_CHECKING:
+    from perdure.client._async_activity import AsyncActivityIDReference
     from perdure.client._description import (
         WorkflowExecutionCount,
         WorkflowExecutionDescription,
@@ -189,6 +190,11 @@ class StartWorkflowUpdateInput:
     rpc_timeout: timedelta | None
 
 
+#: The parts of an update-with-start, by the names they have elsewhere.
+UpdateWithStartStartWorkflowInput = StartWorkflowInput
+UpdateWithStartUpdateWorkflowInput = StartWorkflowUpdateInput
+
+
 @dataclass
 class StartWorkflowUpdateWithStartInput:
     """A workflow that is to be started, if it does not run, and an update for it; one request for both.
@@ -204,6 +210,47 @@ class StartWorkflowUpdateWithStartInput:
     update_workflow_input: StartWorkflowUpdateInput
     on_start: Callable[[WorkflowHandle[Any, Any]], None]
     on_start_error: Callable[[BaseException], None]
+
+
+@dataclass
+class HeartbeatAsyncActivityInput:
+    """A heartbeat of an activity that left its worker."""
+
+    id_or_token: AsyncActivityIDReference | bytes
+    details: Sequence[Any]
+    rpc_metadata: Mapping[str, str | bytes]
+    rpc_timeout: timedelta | None
+
+
+@dataclass
+class CompleteAsyncActivityInput:
+    """The result of an activity that left its worker."""
+
+    id_or_token: AsyncActivityIDReference | bytes
+    result: Any | None
+    rpc_metadata: Mapping[str, str | bytes]
+    rpc_timeout: timedelta | None
+
+
+@dataclass
+class FailAsyncActivityInput:
+    """Why an activity that left its worker failed."""
+
+    id_or_token: AsyncActivityIDReference | bytes
+    error: Exception
+    last_heartbeat_details: Sequence[Any]
+    rpc_metadata: Mapping[str, str | bytes]
+    rpc_timeout: timedelta | None
+
+
+@dataclass
+class ReportCancellationAsyncActivityInput:
+    """An activity that left its worker stopped, because it was asked to."""
+
+    id_or_token: AsyncActivityIDReference | bytes
+    details: Sequence[Any]
+    rpc_metadata: Mapping[str, str | bytes]
+    rpc_timeout: timedelta | None
 
 
 class OutboundInterceptor:
@@ -257,6 +304,22 @@ class OutboundInterceptor:
     async def terminate_workflow(self, input: TerminateWorkflowInput) -> None:
         """For ``WorkflowHandle.terminate``."""
         await self.next.terminate_workflow(input)
+
+    async def heartbeat_async_activity(self, input: HeartbeatAsyncActivityInput) -> None:
+        """For ``AsyncActivityHandle.heartbeat``."""
+        await self.next.heartbeat_async_activity(input)
+
+    async def complete_async_activity(self, input: CompleteAsyncActivityInput) -> None:
+        """For ``AsyncActivityHandle.complete``."""
+        await self.next.complete_async_activity(input)
+
+    async def fail_async_activity(self, input: FailAsyncActivityInput) -> None:
+        """For ``AsyncActivityHandle.fail``."""
+        await self.next.fail_async_activity(input)
+
+    async def report_cancellation_async_activity(self, input: ReportCancellationAsyncActivityInput) -> None:
+        """For ``AsyncActivityHandle.report_cancellation``."""
+        await self.next.report_cancellation_async_activity(input)
 
 
 class Interceptor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._callables import UNSET
 from perdure._limits import check_name, check_payloads, check_reason
+from perdure.client import _async_activity as async_activity
 from perdure.client._description import (
     WorkflowExecutionCount,
     WorkflowExecutionCountAggregationGroup,
@@ -25,12 +26,16 @@ from perdure.client._handle import WorkflowHandle
 from perdure.client._history import HistoryEvents
 from perdure.client._interceptor import (
     CancelWorkflowInput,
+    CompleteAsyncActivityInput,
     CountWorkflowsInput,
     DescribeWorkflowInput,
+    FailAsyncActivityInput,
     FetchWorkflowHistoryEventsInput,
+    HeartbeatAsyncActivityInput,
     ListWorkflowsInput,
     OutboundInterceptor,
     QueryWorkflowInput,
+    ReportCancellationAsyncActivityInput,
     SignalWorkflowInput,
     StartWorkflowInput,
     StartWorkflowUpdateInput,
@@ -216,6 +221,22 @@ class ClientOutbound(OutboundInterceptor):
         answer = expect(await connection.ask_read_side(question, timeout_s, "the count of workflows"), ExecutionsCount)
         groups = [WorkflowExecutionCountAggregationGroup(group.count, group.values) for group in answer.groups]
         return WorkflowExecutionCount(answer.count, groups)
+
+    async def heartbeat_async_activity(self, input: HeartbeatAsyncActivityInput) -> None:
+        """Send a heartbeat of an activity that left its worker."""
+        await async_activity.heartbeat(self._client, input)
+
+    async def complete_async_activity(self, input: CompleteAsyncActivityInput) -> None:
+        """Send the result of an activity that left its worker."""
+        await async_activity.complete(self._client, input)
+
+    async def fail_async_activity(self, input: FailAsyncActivityInput) -> None:
+        """Send the failure of an activity that left its worker."""
+        await async_activity.fail(self._client, input)
+
+    async def report_cancellation_async_activity(self, input: ReportCancellationAsyncActivityInput) -> None:
+        """Say that an activity that left its worker stopped."""
+        await async_activity.report_cancellation(self._client, input)
 
     async def _ask(
         self, workflow_id: str, run_id: str, body: CommandBody, timeout_s: float | None, what: str

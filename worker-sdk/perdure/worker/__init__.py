@@ -3,6 +3,7 @@
 from perdure._interceptors import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
+    ContinueAsNewInput,
     ExecuteActivityInput,
     ExecuteWorkflowInput,
     HandleQueryInput,
@@ -13,6 +14,7 @@ from perdure._interceptors import (
     SignalExternalWorkflowInput,
     StartActivityInput,
     StartChildWorkflowInput,
+    StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
@@ -33,6 +35,7 @@ from perdure.worker._worker import Worker
 __all__ = [
     "ActivityInboundInterceptor",
     "ActivityOutboundInterceptor",
+    "ContinueAsNewInput",
     "ExecuteActivityInput",
     "ExecuteWorkflowInput",
     "FixedSizeSlotSupplier",
@@ -50,6 +53,7 @@ __all__ = [
     "SlotSupplier",
     "StartActivityInput",
     "StartChildWorkflowInput",
+    "StartLocalActivityInput",
     "Worker",
     "WorkerDeploymentConfig",
     "WorkerDeploymentVersion",

@@ -11,12 +11,12 @@ from enum import IntEnum
 from typing import Any, NoReturn
 
 from perdure._callables import UNSET, arguments_of
+from perdure._interceptors import ContinueAsNewInput
 from perdure._runtime.context import current_instance
+from perdure._runtime.continuing import raise_continue_as_new
 from perdure._runtime.definition import workflow_name_and_result_type
-from perdure._runtime.errors import ContinueAsNewError
-from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
-from perdure.common import RetryPolicy, require_unused, to_milliseconds
-from perdure_schemas.records import ContinueAsNewWorkflowExecution
+from perdure._search_attributes import TypedSearchAttributes
+from perdure.common import RetryPolicy, require_unused
 
 __all__ = [
     "ContinueAsNewVersioningBehavior",
@@ -81,29 +81,22 @@ def continue_as_new(
     initial = ContinueAsNewVersioningBehavior(initial_versioning_behavior or 0)
     instance = current_instance()
     instance.loop.require_writable("continue as new")
-    converter = instance.settings.payload_converter
-    values = arguments_of(arg, args)
-    name = instance.info.workflow_type if workflow is None else workflow_name_and_result_type(workflow)[0]
-    raise ContinueAsNewError(
-        ContinueAsNewWorkflowExecution(
-            workflow_type=name,
-            task_queue=task_queue or instance.info.task_queue,
-            input=converter.to_payloads(values) if values else [],
-            run_timeout_ms=_limit(run_timeout, "run_timeout"),
-            task_timeout_ms=_limit(task_timeout, "task_timeout"),
-            retry_policy=None if retry_policy is None else retry_policy.to_record(),
-            replaces_memo=memo is not None,
-            memo={key: converter.to_payload(value) for key, value in (memo or {}).items()},
-            replaces_search_attributes=search_attributes is not None,
-            search_attributes=encode_search_attributes(search_attributes),
-            backoff_start_interval_ms=_limit(backoff_start_interval, "backoff_start_interval") or 0,
-            initial_versioning_behavior=initial.name if initial else "",
-        )
+    wanted = ContinueAsNewInput(
+        workflow=None if workflow is None else workflow_name_and_result_type(workflow)[0],
+        args=arguments_of(arg, args),
+        task_queue=task_queue,
+        run_timeout=run_timeout,
+        task_timeout=task_timeout,
+        backoff_start_interval=backoff_start_interval,
+        retry_policy=retry_policy,
+        memo=memo,
+        search_attributes=search_attributes,
+        headers={},
+        initial_versioning_behavior=initial,
     )
-
-
-def _limit(duration: timedelta | None, name: str) -> int | None:
-    return None if duration is None else to_milliseconds(duration, name) or None
+    if instance.interception is not None:
+        instance.interception.outbound.continue_as_new(wanted)
+    raise_continue_as_new(instance, wanted)
 
 
 def has_last_completion_result() -> bool:

@@ -59,20 +59,35 @@ def _schedule(
     cancellation_type: ActivityCancellationType = ActivityCancellationType.TRY_CANCEL,
     activity_id: str | None = None,
     summary: str | None = None,
-) -> LocalActivityFuture:
-    return current_instance().local_activities.schedule(
-        activity,
-        arguments_of(arg, args),
-        result_type=result_type,
-        schedule_to_close_timeout=schedule_to_close_timeout,
-        schedule_to_start_timeout=schedule_to_start_timeout,
-        start_to_close_timeout=start_to_close_timeout,
-        retry_policy=retry_policy,
-        local_retry_threshold=local_retry_threshold,
-        cancellation_type=cancellation_type,
-        activity_id=activity_id,
-        summary=summary,
+) -> Any:
+    options: dict[str, Any] = {
+        "schedule_to_close_timeout": schedule_to_close_timeout,
+        "schedule_to_start_timeout": schedule_to_start_timeout,
+        "start_to_close_timeout": start_to_close_timeout,
+        "retry_policy": retry_policy,
+        "local_retry_threshold": local_retry_threshold,
+        "cancellation_type": cancellation_type,
+        "activity_id": activity_id,
+        "summary": summary,
+    }
+    instance = current_instance()
+    if instance.interception is not None:
+        return instance.interception.start_local_activity(activity, arguments_of(arg, args), result_type, options)
+    return instance.local_activities.schedule(activity, arguments_of(arg, args), result_type=result_type, **options)
+
+
+def _start(scheduled: Any) -> LocalActivityHandle[Any]:
+    # Interceptors give handles already.
+    handle: Any = (
+        LocalActivityTask(scheduled, current_instance()) if isinstance(scheduled, LocalActivityFuture) else scheduled
     )
+    return handle  # type: ignore[no-any-return]
+
+
+def _result(scheduled: Any) -> Awaitable[Any]:
+    # Without the task around it, so that the order of steps is the same with and without interceptors.
+    result: Awaitable[Any] = scheduled.detached() if isinstance(scheduled, LocalActivityTask) else scheduled
+    return result
 
 
 @overload
@@ -154,8 +169,7 @@ def start_local_activity(
         ValueError: an option has a wrong value, or a timeout is missing.
         TypeError: the function is no activity, or a timeout is no ``timedelta``.
     """
-    handle: Any = LocalActivityTask(_schedule(activity, arg, args, **options), current_instance())
-    return handle  # type: ignore[no-any-return]
+    return _start(_schedule(activity, arg, args, **options))
 
 
 @overload
@@ -211,7 +225,7 @@ async def execute_local_activity(activity: Any, arg: Any = UNSET, *, args: Seque
     Raises:
         ActivityError: it failed for good, or was cancelled.
     """
-    return await _schedule(activity, arg, args, **options)
+    return await _result(_schedule(activity, arg, args, **options))
 
 
 @overload
@@ -297,7 +311,7 @@ async def execute_local_activity_class(
     activity: Any, arg: Any = UNSET, *, args: Sequence[Any] = (), **options: Any
 ) -> Any:
     """Run a local activity that is a callable class and return its result. See :func:`start_local_activity`."""
-    return await _schedule(activity, arg, args, **options)
+    return await _result(_schedule(activity, arg, args, **options))
 
 
 @overload
@@ -395,4 +409,4 @@ async def execute_local_activity_method(
     activity: Any, arg: Any = UNSET, *, args: Sequence[Any] = (), **options: Any
 ) -> Any:
     """Run a local activity that is a method, given as ``Class.method``. See :func:`start_local_activity`."""
-    return await _schedule(activity, arg, args, **options)
+    return await _result(_schedule(activity, arg, args, **options))
