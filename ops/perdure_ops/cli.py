@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -27,6 +28,7 @@ from perdure_ops import (
     commands_topics,
     commands_update,
     commands_workflow,
+    profiles,
 )
 from perdure_ops.errors import CliError, describe_error
 
@@ -67,11 +69,32 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            profiles.PROFILE_OPTION,
+            envvar=profiles.PROFILE_VARIABLE,
+            metavar="NAME",
+            help='Connection profile; may stand anywhere. "default" if not given.',
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            profiles.FILE_OPTION,
+            envvar=profiles.FILE_VARIABLE,
+            metavar="FILE",
+            help="File of profiles; may stand anywhere. ~/.config/perdure/perdure.toml if not given.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Durable execution on Kafka. Start with: perdure dev"""
+    values = profiles.option_values(profile, config_file)
+    context.default_map = profiles.defaults_for(context.command, values)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -84,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always; code 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted.
     """
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="perdure")
+        app(args=profiles.to_front(sys.argv[1:] if arguments is None else arguments), prog_name="perdure")
     except KeyboardInterrupt:
         sys.exit(_EXIT_INTERRUPTED)
     except BrokenPipeError:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from perdure.client import Client
+from perdure.envconfig import ClientConfig
 from perdure.service import RPCError
 from perdure.worker._processes import CHILD_OPTION, load_maker, run_workers, stop_event_of_process, supervise
 
@@ -23,7 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("reference", metavar="MODULE:FUNCTION", help="takes a client and returns a worker or a list")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many processes; 1 if not given")
     parser.add_argument("--address", metavar="ADDRESS", help="where the engine is")
-    parser.add_argument("--namespace", default="default", metavar="NAME", help="the namespace; default if not given")
+    parser.add_argument("--namespace", metavar="NAME", help="the namespace; default if not given")
+    parser.add_argument("--profile", metavar="NAME", help="a connection profile; see perdure.envconfig")
+    parser.add_argument("--config-file", metavar="FILE", help="the file of connection profiles")
     parser.add_argument(CHILD_OPTION, action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -35,7 +38,12 @@ async def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         await supervise(command, arguments.processes, stop)
         return
     maker = load_maker(arguments.reference)
-    client = await Client.connect(arguments.address, namespace=arguments.namespace)
+    config = ClientConfig.load_client_connect_config(arguments.profile, config_file=arguments.config_file)
+    if arguments.address is not None:
+        config["target_host"] = arguments.address
+    if arguments.namespace is not None:
+        config["namespace"] = arguments.namespace
+    client = await Client.connect(**config)
     await run_workers(maker, client, stop)
 
 
