@@ -51,7 +51,6 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"TLS|KeepAlive|Grpc|HttpConnectProxy|DnsLoad|RetryConfig|ServiceClient|ConnectConfig|service_client|_service$|rpc_metadata|api_key|CloudOperations|ClientConfig|ClientConnect|Client\.config",
         "there is no gRPC: options of the Kafka client go into the address or KAFKA_* variables",
     ),
-    (r"Plugin", "plugins are not there yet"),
     (r"HeaderCodec", "headers are not encoded"),
     (r"PayloadLimits|create_payload_validation", "limits are the platform's"),
     (
@@ -71,7 +70,6 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"PatchActivation",
         "there is no callback on the activation of a patch",
     ),
-    (r"WorkerConfig|ReplayerConfig", "there is no configuration dictionary; pass the options"),
 )
 
 

@@ -46,6 +46,7 @@ from perdure.client._interceptor import (
     UpdateWithStartStartWorkflowInput,
     UpdateWithStartUpdateWorkflowInput,
 )
+from perdure.client._plugin import ClientConfig, Plugin
 from perdure.client._update import WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.client._update_with_start import WithStartWorkflowOperation
 from perdure.service import RPCError, RPCStatusCode
@@ -56,6 +57,7 @@ __all__ = [
     "AsyncActivityIDReference",
     "CancelWorkflowInput",
     "Client",
+    "ClientConfig",
     "CompleteAsyncActivityInput",
     "CountWorkflowsInput",
     "DescribeWorkflowInput",
@@ -65,6 +67,7 @@ __all__ = [
     "Interceptor",
     "ListWorkflowsInput",
     "OutboundInterceptor",
+    "Plugin",
     "QueryWorkflowInput",
     "RPCError",
     "RPCStatusCode",

@@ -22,6 +22,7 @@ from perdure.client._interceptor import (
     OutboundInterceptor,
 )
 from perdure.client._outbound import ClientOutbound
+from perdure.client._plugin import ClientConfig, configured
 from perdure.client._starting import StartsWorkflows
 from perdure.client._update_with_start import UpdatesWithStart
 from perdure.common import QueryRejectCondition, require_unused
@@ -50,15 +51,27 @@ class Client(StartsWorkflows, UpdatesWithStart):
         identity: str,
         default_workflow_query_reject_condition: QueryRejectCondition | None,
         interceptors: Sequence[Interceptor] = (),
+        plugins: Sequence[Any] = (),
     ) -> None:
+        self._given = ClientConfig(
+            namespace=namespace,
+            identity=identity,
+            data_converter=data_converter,
+            plugins=plugins,
+            interceptors=interceptors,
+            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
+        )
+        active = self._active = configured(self._given.copy())
         self._open_connection = open_connection
         self._connection: Connection | None = None
         self._connecting: asyncio.Lock | None = None
+        # The connection is opened for these two, so plugins do not change them.
         self._namespace = namespace
-        self._data_converter = data_converter
         self._identity = identity
-        self.default_workflow_query_reject_condition = default_workflow_query_reject_condition
-        self.interceptors = tuple(interceptors)
+        self._data_converter = active["data_converter"]
+        self.default_workflow_query_reject_condition = active["default_workflow_query_reject_condition"]
+        self.interceptors = tuple(active["interceptors"])
+        self.plugins = tuple(plugins)
         #: Where every request goes: through the interceptors to the engine. For handles.
         self.outbound: OutboundInterceptor = ClientOutbound(self)
         for interceptor in reversed(self.interceptors):
@@ -96,7 +109,8 @@ class Client(StartsWorkflows, UpdatesWithStart):
             lazy: Connect at the first request only.
             interceptors: Around every request; the first is the outermost. Those that are also
                 :class:`perdure.worker.Interceptor` apply to this client's workers, too.
-            api_key, plugins, tls, retry_config, rpc_metadata, runtime: Not supported; on Kafka, security
+            plugins: Change the converter and the interceptors; see :class:`Plugin`.
+            api_key, tls, retry_config, rpc_metadata, runtime: Not supported; on Kafka, security
                 options stand in the address.
 
         Raises:
@@ -105,7 +119,6 @@ class Client(StartsWorkflows, UpdatesWithStart):
         require_unused(
             {
                 "api_key": api_key,
-                "plugins": plugins,
                 "tls": tls,
                 "retry_config": retry_config,
                 "rpc_metadata": rpc_metadata,
@@ -135,6 +148,7 @@ class Client(StartsWorkflows, UpdatesWithStart):
             identity=identity,
             default_workflow_query_reject_condition=default_workflow_query_reject_condition,
             interceptors=interceptors,
+            plugins=plugins,
         )
         if not lazy:
             await client.connection()
@@ -149,6 +163,7 @@ class Client(StartsWorkflows, UpdatesWithStart):
         data_converter: DataConverter = DataConverter.default,
         identity: str | None = None,
         interceptors: Sequence[Interceptor] = [],
+        plugins: Sequence[Any] = [],
         names: TopicNames | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> Client:
@@ -160,6 +175,7 @@ class Client(StartsWorkflows, UpdatesWithStart):
             data_converter: How values become payloads.
             identity: Who this is; ``pid@host`` if not given.
             interceptors: As for :meth:`connect`.
+            plugins: As for :meth:`connect`.
             names: The namespace's topics; looked up in the log if not given.
             now_ms: The engine's clock, in milliseconds since the epoch; the wall clock if not given.
 
@@ -186,9 +202,18 @@ class Client(StartsWorkflows, UpdatesWithStart):
             identity=identity,
             default_workflow_query_reject_condition=None,
             interceptors=interceptors,
+            plugins=plugins,
         )
         client._connection = connection
         return client
+
+    def config(self, *, active_config: bool = False) -> ClientConfig:
+        """What the client was made with.
+
+        Args:
+            active_config: With what its plugins made of it.
+        """
+        return (self._active if active_config else self._given).copy()
 
     @property
     def namespace(self) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.client import Client
+from perdure.client import Client, Interceptor
 from perdure.common import require_unused
 from perdure.converter import DataConverter
 from perdure.testing._time_skipping import TimeSkipper, VirtualClock
@@ -36,7 +36,7 @@ class WorkflowEnvironment:
         namespace: str = DEFAULT_NAMESPACE,
         data_converter: DataConverter = DataConverter.default,
         identity: str | None = None,
-        interceptors: Sequence[Any] = [],
+        interceptors: Sequence[Interceptor] = [],
         plugins: Sequence[Any] = [],
         search_attributes: Sequence[Any] = (),
         dev_server_database_filename: str | None = None,
@@ -47,21 +47,22 @@ class WorkflowEnvironment:
             namespace: The namespace.
             data_converter: The client's.
             identity: The client's.
-            interceptors, plugins, search_attributes, dev_server_database_filename: Not supported.
+            interceptors: The client's.
+            plugins: The client's, and those of its workers.
+            search_attributes, dev_server_database_filename: Not supported.
 
         Raises:
             NotImplementedError: an option is not supported. RuntimeError: the engine did not start.
         """
         require_unused(
             {
-                "interceptors": interceptors,
-                "plugins": plugins,
                 "search_attributes": search_attributes,
                 "dev_server_database_filename": dev_server_database_filename,
             },
             "WorkflowEnvironment.start_local",
         )
-        return await asyncio.to_thread(_LocalEnvironment, namespace, data_converter, identity)
+        options = _ClientOptions(namespace, data_converter, identity, interceptors, plugins)
+        return await asyncio.to_thread(_LocalEnvironment, options)
 
     @staticmethod
     async def start_time_skipping(
@@ -69,7 +70,7 @@ class WorkflowEnvironment:
         namespace: str = DEFAULT_NAMESPACE,
         data_converter: DataConverter = DataConverter.default,
         identity: str | None = None,
-        interceptors: Sequence[Any] = [],
+        interceptors: Sequence[Interceptor] = [],
         plugins: Sequence[Any] = [],
     ) -> WorkflowEnvironment:
         """Start an engine in this process whose clock skips what only waits: a workflow sleeps a month in no time.
@@ -83,13 +84,14 @@ class WorkflowEnvironment:
             namespace: The namespace.
             data_converter: The client's.
             identity: The client's.
-            interceptors, plugins: Not supported.
+            interceptors: The client's.
+            plugins: The client's, and those of its workers.
 
         Raises:
-            NotImplementedError: an option is not supported. RuntimeError: the engine did not start.
+            RuntimeError: the engine did not start.
         """
-        require_unused({"interceptors": interceptors, "plugins": plugins}, "WorkflowEnvironment.start_time_skipping")
-        environment = await asyncio.to_thread(_TimeSkippingEnvironment, namespace, data_converter, identity)
+        options = _ClientOptions(namespace, data_converter, identity, interceptors, plugins)
+        environment = await asyncio.to_thread(_TimeSkippingEnvironment, options)
         return await environment.begin()
 
     @property
@@ -133,19 +135,31 @@ class WorkflowEnvironment:
         await self.shutdown()
 
 
+class _ClientOptions(NamedTuple):
+    """What the environment's client is made with."""
+
+    namespace: str
+    data_converter: DataConverter
+    identity: str | None
+    interceptors: Sequence[Interceptor]
+    plugins: Sequence[Any]
+
+
 class _LocalEnvironment(WorkflowEnvironment):
     """An environment with an engine of its own."""
 
-    def __init__(self, namespace: str, data_converter: DataConverter, identity: str | None) -> None:
+    def __init__(self, options: _ClientOptions) -> None:
         from perdure.testing._engine import LocalEngine
 
-        self._engine: LocalEngine = LocalEngine(namespace)
+        self._engine: LocalEngine = LocalEngine(options.namespace)
         super().__init__(
             Client.from_log(
                 self._engine.log,
-                namespace=namespace,
-                data_converter=data_converter,
-                identity=identity,
+                namespace=options.namespace,
+                data_converter=options.data_converter,
+                identity=options.identity,
+                interceptors=options.interceptors,
+                plugins=options.plugins,
                 names=self._engine.names,
             )
         )
@@ -159,18 +173,20 @@ class _LocalEnvironment(WorkflowEnvironment):
 class _TimeSkippingEnvironment(WorkflowEnvironment):
     """An environment with an engine of its own, whose clock can be moved on."""
 
-    def __init__(self, namespace: str, data_converter: DataConverter, identity: str | None) -> None:
+    def __init__(self, options: _ClientOptions) -> None:
         from perdure.testing._engine import LocalEngine
 
         self._clock = VirtualClock()
         self._skipper: TimeSkipper | None = None
-        self._engine: LocalEngine = LocalEngine(namespace, self._clock.now_ms, self._on_idle)
+        self._engine: LocalEngine = LocalEngine(options.namespace, self._clock.now_ms, self._on_idle)
         super().__init__(
             Client.from_log(
                 self._engine.log,
-                namespace=namespace,
-                data_converter=data_converter,
-                identity=identity,
+                namespace=options.namespace,
+                data_converter=options.data_converter,
+                identity=options.identity,
+                interceptors=options.interceptors,
+                plugins=options.plugins,
                 names=self._engine.names,
                 now_ms=self._clock.now_ms,
             )

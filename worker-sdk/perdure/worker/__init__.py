@@ -20,6 +20,7 @@ from perdure._interceptors import (
     WorkflowOutboundInterceptor,
 )
 from perdure._versioning import WorkerDeploymentConfig, WorkerDeploymentVersion
+from perdure.worker._plugin import Plugin, ReplayerConfig, WorkerConfig
 from perdure.worker._replayer import Replayer, WorkflowReplayResult, WorkflowReplayResults
 from perdure.worker._shared_state import SharedStateManager
 from perdure.worker._tuning import (
@@ -43,7 +44,9 @@ __all__ = [
     "HandleSignalInput",
     "HandleUpdateInput",
     "Interceptor",
+    "Plugin",
     "Replayer",
+    "ReplayerConfig",
     "ResourceBasedSlotConfig",
     "ResourceBasedSlotSupplier",
     "ResourceBasedTunerConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "StartChildWorkflowInput",
     "StartLocalActivityInput",
     "Worker",
+    "WorkerConfig",
     "WorkerDeploymentConfig",
     "WorkerDeploymentVersion",
     "WorkerTuner",

@@ -7,16 +7,20 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perdure._activity_context import Definition
 from perdure._interceptors import Interceptor
 from perdure._limits import check_name
 from perdure._runtime.definition import WorkflowDefinition
 from perdure._versioning import WorkerDeploymentConfig, checked_config
+from perdure.common import require_unused
 from perdure.worker._shared_state import SharedStateManager, check_picklable
 from perdure.worker._tuning import WorkerTuner
 from perdure_schemas.limits import WORKER_SLOTS_MAX
+
+if TYPE_CHECKING:
+    from perdure.client import Client
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,93 @@ class WorkerOptions:
     def activity(self, name: str) -> Definition | None:
         """The activity of that name, or the dynamic one."""
         return self.activities.get(name, self.dynamic_activity)
+
+
+def options_of(
+    client: Client,
+    *,
+    task_queue: str,
+    activities: Sequence[Callable[..., Any]],
+    workflows: Sequence[type],
+    activity_executor: concurrent.futures.Executor | None,
+    workflow_task_executor: Any,
+    workflow_runner: Any,
+    unsandboxed_workflow_runner: Any,
+    plugins: Sequence[Any],  # have had their say
+    interceptors: Sequence[Interceptor],
+    build_id: str | None,
+    identity: str | None,
+    max_cached_workflows: int,
+    max_concurrent_workflow_tasks: int | None,
+    max_concurrent_activities: int | None,
+    max_concurrent_local_activities: int | None,
+    tuner: WorkerTuner | None,
+    no_remote_activities: bool,
+    max_heartbeat_throttle_interval: timedelta,
+    default_heartbeat_throttle_interval: timedelta,
+    max_activities_per_second: float | None,
+    max_task_queue_activities_per_second: float | None,
+    graceful_shutdown_timeout: timedelta,
+    workflow_failure_exception_types: Sequence[type[BaseException]],
+    shared_state_manager: SharedStateManager | None,
+    debug_mode: bool,
+    on_fatal_error: Callable[[BaseException], Awaitable[None]] | None,
+    use_worker_versioning: bool,
+    deployment_config: WorkerDeploymentConfig | None,
+) -> WorkerOptions:
+    """The options of a worker, checked.
+
+    Raises:
+        ValueError, TypeError: one makes no sense. NotImplementedError: one is not supported. RuntimeError: the
+            client is lazy and was not used yet.
+    """
+    require_unused(
+        {
+            "workflow_task_executor": workflow_task_executor,
+            "workflow_runner": workflow_runner,
+            "unsandboxed_workflow_runner": unsandboxed_workflow_runner,
+            "no_remote_activities": no_remote_activities,
+            "use_worker_versioning": use_worker_versioning,
+        },
+        "Worker",
+    )
+    if not activities and not workflows:
+        raise ValueError("a worker needs at least one workflow or activity")
+    if not client.connected:
+        raise RuntimeError("a lazy client cannot serve a worker before its first request: connect without lazy")
+    check_name(task_queue, "task queue")
+    definitions, dynamic = activity_definitions(activities, activity_executor)
+    interceptors = all_interceptors(client.interceptors, interceptors)
+    check_executor(
+        activity_executor, shared_state_manager, [*definitions.values(), dynamic], intercepted=bool(interceptors)
+    )
+    if max_cached_workflows < 0:
+        raise ValueError(f"max_cached_workflows is {max_cached_workflows}; it cannot be negative")
+    return WorkerOptions(
+        task_queue=task_queue,
+        workflows=tuple(workflows),
+        workflow_names=workflow_names(workflows),
+        activities=definitions,
+        dynamic_activity=dynamic,
+        activity_executor=activity_executor,
+        tuner=tuner_of(
+            tuner, max_concurrent_workflow_tasks, max_concurrent_activities, max_concurrent_local_activities
+        ),
+        activities_per_second=rate(max_activities_per_second, "max_activities_per_second"),
+        queue_activities_per_second=rate(max_task_queue_activities_per_second, "max_task_queue_activities_per_second"),
+        max_cached_workflows=max_cached_workflows,
+        identity=identity or client.identity,
+        graceful_shutdown_timeout=graceful_shutdown_timeout,
+        max_heartbeat_throttle_interval=max_heartbeat_throttle_interval,
+        default_heartbeat_throttle_interval=default_heartbeat_throttle_interval,
+        workflow_failure_exception_types=tuple(workflow_failure_exception_types),
+        on_fatal_error=on_fatal_error,
+        interceptors=interceptors,
+        shared_state_manager=shared_state_manager,
+        debug_mode=debug_mode,
+        deployment=deployment_of(deployment_config, build_id, workflows),
+        build_id=build_id or "",
+    )
 
 
 def workflow_names(workflows: Sequence[type]) -> list[str]:

@@ -8,8 +8,8 @@ compared, because nothing says what it should be. Public through :mod:`perdure.w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from perdure._runtime.runner import WorkflowRunner
 from perdure.client import WorkflowHistory
 from perdure.common import require_unused
 from perdure.converter import DataConverter
+from perdure.worker._plugin import Plugin, ReplayerConfig, worker_plugins
 from perdure_schemas.records import HistoryRecord
 
 
@@ -55,7 +56,8 @@ class Replayer:
         interceptors: Those of the worker; their workflow interceptors take part.
         identity: Who this is, for messages.
         workflow_failure_exception_types: As the worker's.
-        plugins, build_id, debug_mode, runtime: Not supported.
+        plugins: Change any of these, and run around each replay.
+        build_id, debug_mode, runtime: Not supported.
 
     Raises:
         ValueError: there is no workflow class, one is none, or two have the same name.
@@ -76,22 +78,33 @@ class Replayer:
         debug_mode: bool = False,
         runtime: Any = None,
     ) -> None:
-        require_unused(
-            {"plugins": plugins, "build_id": build_id, "debug_mode": debug_mode, "runtime": runtime}, "Replayer"
+        require_unused({"build_id": build_id, "debug_mode": debug_mode, "runtime": runtime}, "Replayer")
+        config = ReplayerConfig(
+            workflows=workflows,
+            namespace=namespace,
+            data_converter=data_converter,
+            interceptors=interceptors,
+            plugins=plugins,
+            identity=identity,
+            workflow_failure_exception_types=workflow_failure_exception_types,
         )
+        self._plugins = worker_plugins((), plugins)
+        for plugin in self._plugins:
+            config = plugin.configure_replayer(config)
+        workflows, data_converter = config["workflows"], config["data_converter"]
         if not workflows:
             raise ValueError("a replayer needs at least one workflow class")
         self._converter = data_converter
         self._runner = WorkflowRunner(
             workflows,
-            namespace=namespace,
+            namespace=config["namespace"],
             task_queue="replay",
             payload_converter=data_converter.payload_converter,
             failure_converter=data_converter.failure_converter,
-            identity=identity or "replayer",
+            identity=config["identity"] or "replayer",
             worker_id="",
-            workflow_failure_exception_types=workflow_failure_exception_types,
-            interceptors=interceptors,
+            workflow_failure_exception_types=config["workflow_failure_exception_types"],
+            interceptors=config["interceptors"],
         )
 
     async def replay_workflow(
@@ -107,11 +120,11 @@ class Replayer:
             workflow.NondeterminismError: the code does something else than the history says.
             Exception: the code failed otherwise, its workflow type is unknown here, or the history has gaps.
         """
-        history = await history.decoded(self._converter)
-        failure = await asyncio.to_thread(self._replay, history)
-        if failure is not None and raise_on_replay_failure:
-            raise failure
-        return WorkflowReplayResult(history, failure)
+        async with self.workflow_replay_iterator([history]) as results:
+            result = await anext(results)
+        if result.replay_failure is not None and raise_on_replay_failure:
+            raise result.replay_failure
+        return result
 
     async def replay_workflows(
         self,
@@ -129,25 +142,35 @@ class Replayer:
             Exception: as :meth:`replay_workflow`.
         """
         failures: dict[str, Exception] = {}
-        async for history in _each(histories):
-            result = await self.replay_workflow(history, raise_on_replay_failure=raise_on_replay_failure)
-            if result.replay_failure is not None:
-                failures[history.run_id or history.workflow_id] = result.replay_failure
+        async with self.workflow_replay_iterator(histories) as results:
+            async for result in results:
+                if result.replay_failure is not None:
+                    if raise_on_replay_failure:
+                        raise result.replay_failure
+                    failures[result.history.run_id or result.history.workflow_id] = result.replay_failure
         return WorkflowReplayResults(failures)
 
-    @asynccontextmanager
-    async def workflow_replay_iterator(
+    def workflow_replay_iterator(
         self, histories: AsyncIterable[WorkflowHistory] | Iterable[WorkflowHistory]
-    ) -> AsyncIterator[AsyncIterator[WorkflowReplayResult]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
         """Replay histories as their results are asked for; failures are in the results.
 
         Args:
             histories: As for :meth:`replay_workflows`.
         """
+        run: _Run = Replayer._iterate
+        for plugin in reversed(self._plugins):
+            run = _around(plugin, run)
+        return run(self, _each(histories))
 
+    @asynccontextmanager
+    async def _iterate(
+        self, histories: AsyncIterator[WorkflowHistory]
+    ) -> AsyncIterator[AsyncIterator[WorkflowReplayResult]]:
         async def results() -> AsyncIterator[WorkflowReplayResult]:
-            async for history in _each(histories):
-                yield await self.replay_workflow(history, raise_on_replay_failure=False)
+            async for history in histories:
+                decoded = await history.decoded(self._converter)
+                yield WorkflowReplayResult(decoded, await asyncio.to_thread(self._replay, decoded))
 
         iterator = results()
         try:
@@ -167,6 +190,15 @@ class Replayer:
         except Exception as error:
             return error
         return None
+
+
+_Run = Callable[
+    ["Replayer", AsyncIterator[WorkflowHistory]], AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]
+]
+
+
+def _around(plugin: Plugin, inner: _Run) -> _Run:
+    return lambda replayer, histories: plugin.run_replayer(replayer, histories, inner)
 
 
 async def _each(

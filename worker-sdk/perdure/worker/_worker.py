@@ -9,35 +9,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from perdure._connection import Connection
 from perdure._ids import new_id
 from perdure._interceptors import Interceptor
-from perdure._limits import check_name
 from perdure._producer import SteadyProducer
 from perdure._runtime.runner import WorkflowRunner
 from perdure._runtime.watchdog import Watchdog
 from perdure._versioning import WorkerDeploymentConfig
 from perdure.client import Client
-from perdure.common import require_unused
 from perdure.worker._activities import Activities
 from perdure.worker._code_tasks import CodeTasks
 from perdure.worker._codec import Codec
 from perdure.worker._dispatch import DispatchThread, Registration
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalActivityRunner
-from perdure.worker._options import (
-    WorkerOptions,
-    activity_definitions,
-    all_interceptors,
-    check_executor,
-    deployment_of,
-    rate,
-    tuner_of,
-    workflow_names,
-)
+from perdure.worker._options import WorkerOptions, options_of
 from perdure.worker._outbox import Outbox
+from perdure.worker._plugin import WorkerConfig, run_in_plugins, worker_plugins
 from perdure.worker._shared_state import SharedStateManager
 from perdure.worker._timers import TimerThread
 from perdure.worker._tuning import WorkerTuner
@@ -80,7 +70,9 @@ class Worker:
         on_fatal_error: Called with an error that ends the worker, before :meth:`run` raises it.
         interceptors: Around everything that workflows and activities do; those of the client that are also
             :class:`Interceptor` come first by themselves.
-        workflow_task_executor, workflow_runner, unsandboxed_workflow_runner, plugins, no_remote_activities,
+        plugins: Change any of these options, and run around the worker's life; those of the client that are also
+            :class:`Plugin` come first by themselves.
+        workflow_task_executor, workflow_runner, unsandboxed_workflow_runner, no_remote_activities,
             use_worker_versioning: Not supported. For the last, give a ``deployment_config``.
         build_id: Names the build of the code, for histories; ``deployment_config`` names it otherwise.
         deployment_config: The version of this worker: it takes the tasks that are routed to that one.
@@ -123,58 +115,15 @@ class Worker:
         use_worker_versioning: bool = False,
         deployment_config: WorkerDeploymentConfig | None = None,
     ) -> None:
-        require_unused(
-            {
-                "workflow_task_executor": workflow_task_executor,
-                "workflow_runner": workflow_runner,
-                "unsandboxed_workflow_runner": unsandboxed_workflow_runner,
-                "plugins": plugins,
-                "no_remote_activities": no_remote_activities,
-                "use_worker_versioning": use_worker_versioning,
-            },
-            "Worker",
-        )
-        if not activities and not workflows:
-            raise ValueError("a worker needs at least one workflow or activity")
-        if not client.connected:
-            raise RuntimeError("a lazy client cannot serve a worker before its first request: connect without lazy")
-        check_name(task_queue, "task queue")
-        definitions, dynamic = activity_definitions(activities, activity_executor)
-        interceptors = all_interceptors(client.interceptors, interceptors)
-        check_executor(
-            activity_executor, shared_state_manager, [*definitions.values(), dynamic], intercepted=bool(interceptors)
-        )
-        if max_cached_workflows < 0:
-            raise ValueError(f"max_cached_workflows is {max_cached_workflows}; it cannot be negative")
-        self._client = client
-        self._options = WorkerOptions(
-            task_queue=task_queue,
-            workflows=tuple(workflows),
-            workflow_names=workflow_names(workflows),
-            activities=definitions,
-            dynamic_activity=dynamic,
-            activity_executor=activity_executor,
-            tuner=tuner_of(
-                tuner, max_concurrent_workflow_tasks, max_concurrent_activities, max_concurrent_local_activities
-            ),
-            activities_per_second=rate(max_activities_per_second, "max_activities_per_second"),
-            queue_activities_per_second=rate(
-                max_task_queue_activities_per_second, "max_task_queue_activities_per_second"
-            ),
-            max_cached_workflows=max_cached_workflows,
-            identity=identity or client.identity,
-            graceful_shutdown_timeout=graceful_shutdown_timeout,
-            max_heartbeat_throttle_interval=max_heartbeat_throttle_interval,
-            default_heartbeat_throttle_interval=default_heartbeat_throttle_interval,
-            workflow_failure_exception_types=tuple(workflow_failure_exception_types),
-            on_fatal_error=on_fatal_error,
-            interceptors=interceptors,
-            shared_state_manager=shared_state_manager,
-            debug_mode=debug_mode,
-            deployment=deployment_of(deployment_config, build_id, workflows),
-            build_id=build_id or "",
-        )
+        config = cast(WorkerConfig, {name: value for name, value in locals().items() if name != "self"})
+        self._plugins = worker_plugins(client.plugins, plugins)
+        for plugin in self._plugins:
+            config = plugin.configure_worker(config)
+        self._client = config["client"]
+        self._options = options_of(**config)
         self._started = False
+        self._ready = asyncio.Event()
+        self._around: asyncio.Task[None] | None = None
         self._shutdown_requested = asyncio.Event()
         self._finished = asyncio.Event()
         self._failure: BaseException | None = None
@@ -213,7 +162,11 @@ class Worker:
             RuntimeError: the worker was started before. RPCError, LogError: the log cannot be reached.
             BaseException: an error inside the worker, after ``on_fatal_error`` was called.
         """
+        await run_in_plugins(self, self._plugins, Worker._run_alone)
+
+    async def _run_alone(self) -> None:
         await self._start()
+        self._ready.set()
         try:
             await self._shutdown_requested.wait()
         finally:
@@ -233,7 +186,10 @@ class Worker:
 
     async def __aenter__(self) -> Worker:
         """Start, and run in the background."""
-        await self._start()
+        if self._plugins:
+            await self._start_in_plugins()
+        else:
+            await self._start()
         body = asyncio.current_task()
 
         async def supervise() -> None:
@@ -253,13 +209,28 @@ class Worker:
             BaseException: an error inside the worker had ended it.
         """
         self._shutdown_requested.set()
-        await self._stop()
+        if self._around is not None:
+            await asyncio.wait([self._around])
+            self._failure = self._failure or self._around.exception()
+        else:
+            await self._stop()
         if self._runner_task is not None:
             self._runner_task.cancel()
         if self._failure is not None:
             raise self._failure
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def _start_in_plugins(self) -> None:
+        """Run in the background, with the plugins around it, and wait until it has begun."""
+        self._around = asyncio.create_task(run_in_plugins(self, self._plugins, Worker._run_alone))
+        began = asyncio.create_task(self._ready.wait())
+        await asyncio.wait([self._around, began], return_when=asyncio.FIRST_COMPLETED)
+        began.cancel()
+        if not self._ready.is_set():
+            self._finished.set()
+            await self._around  # raises why
+            raise RuntimeError("a plugin of the worker ended without running it: its run_worker has to call next")
 
     async def _start(self) -> None:
         if self._started:
