@@ -28,9 +28,11 @@ from typing import Any
 
 from perdure._runtime.context import InstanceLoop
 from perdure._runtime.errors import RestrictedWorkflowAccessError
+from perdure._runtime.guarded_dates import guard_dates
 from perdure._runtime.static_guard import calls_of_dates
 
 _TIME = "workflow.now(), workflow.time() or workflow.time_ns()"
+_DATES = "workflow.now()"
 _RANDOM = "workflow.random()"
 _ACTIVITY = "an activity"
 _TASKS = "asyncio.create_task() for work in the workflow, an activity for all else"
@@ -103,7 +105,7 @@ def guard(workflow_class: type) -> Iterator[str]:
     """Guard the code of a workflow class. May be called again, from any thread.
 
     Yields:
-        What the guard cannot refuse when it is called, but sees in the code: reading the clock by ``datetime``.
+        What the code shows already now, before it runs: reading the clock by ``datetime``.
     """
     with _install_lock:
         _install()
@@ -143,6 +145,13 @@ def _install() -> None:
                 setattr(module, name, function)
     for cls, name, instead in _METHODS:
         setattr(cls, name, _guarded_method(getattr(cls, name), f"{cls.__module__}.{cls.__qualname__}", name, instead))
+    guard_dates(_check_clock)
+
+
+def _check_clock(caller: FrameType, what: str) -> None:
+    loop = events._get_running_loop()
+    if type(loop) is InstanceLoop:
+        _refuse_user_code(loop, caller, what, _DATES)
 
 
 def _guarded_method(original: Callable[..., Any], owner: str, name: str, instead: str) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
-"""Finds in the code of a workflow class what cannot be refused when it is called: reading the clock by ``datetime``.
+"""Finds in the code of a workflow class, before it runs, where it reads the clock by ``datetime``.
 
-The classes of :mod:`datetime` are written in C, so their methods cannot be wrapped without changing their identity for
-everyone. Invariant: it only reads code. Called by :mod:`perdure._runtime.guard`.
+That is refused when it happens, too; a warning when the worker is made comes earlier. Invariant: it only reads code.
+Called by :mod:`perdure._runtime.guard`.
 """
 
 from __future__ import annotations

@@ -80,6 +80,10 @@ def attempt(action: Callable[[], Any], workflow_class: type = Acts) -> WorkflowT
         _action = int
 
 
+class OwnDate(datetime):
+    """A class of the user's with the clock of its base."""
+
+
 REFUSED: list[tuple[str, Callable[[], Any], str]] = [
     ("time.time()", lambda: time.time(), "workflow.now()"),
     ("time.time()", lambda: imported_time(), "workflow.now()"),
@@ -100,6 +104,12 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
         lambda: concurrent.futures.ThreadPoolExecutor(1).submit(int),
         "asyncio.create_task()",
     ),
+    ("datetime.now()", lambda: datetime.now(), "workflow.now()"),
+    ("datetime.now()", lambda: datetime_module.datetime.now(datetime_module.UTC), "workflow.now()"),
+    ("datetime.utcnow()", lambda: datetime.utcnow(), "workflow.now()"),
+    ("datetime.today()", lambda: datetime.today(), "workflow.now()"),  # noqa: DTZ002
+    ("date.today()", lambda: datetime_module.date.today(), "workflow.now()"),
+    ("OwnDate.now()", lambda: OwnDate.now(), "workflow.now()"),
     ("subprocess.run()", lambda: subprocess.run([sys.executable, "-V"], check=False), "an activity"),
     ("subprocess.Popen()", lambda: subprocess.Popen([sys.executable, "-V"]), "an activity"),
     ("socket.socket()", lambda: socket.socket(), "an activity"),
@@ -126,6 +136,7 @@ ALLOWED: list[Callable[[], Any]] = [
     lambda: (workflow.now(), workflow.time(), workflow.random().random(), workflow.uuid4(), workflow.uuid7()),
     lambda: random.Random(1).random(),  # seeded
     lambda: datetime(2020, 1, 1),
+    lambda: OwnDate.fromisoformat("2020-01-01").isoformat(),
     Generated,
     lambda: Model(number=1),  # what a library does by itself is not seen
     log_something,
@@ -190,6 +201,19 @@ def test_what_is_guarded_still_looks_like_itself() -> None:
     assert pickle.loads(pickle.dumps(time.time)) is time.time
     assert pickle.loads(pickle.dumps(random.random)) is random.random
     assert time.time.__name__ == "time"
+
+
+def test_dates_are_still_what_they_were() -> None:
+    assert isinstance(attempt(lambda: 1), WorkflowTaskCompleted)  # the guard is in place
+    now, own = datetime.now(datetime_module.UTC), OwnDate.now()
+    assert type(now) is datetime and type(own) is OwnDate
+    assert now.tzinfo is datetime_module.UTC
+    assert isinstance(now, datetime_module.date)
+    assert pickle.loads(pickle.dumps((now, own))) == (now, own)
+    assert type(datetime_module.date.today()) is datetime_module.date
+    assert type(OwnDate.today()) is OwnDate
+    assert datetime.now.__name__ == "now"
+    assert abs(datetime.now(datetime_module.UTC).timestamp() - time.time()) < 3600
 
 
 def test_reading_the_clock_by_datetime_is_seen_in_the_code() -> None:
