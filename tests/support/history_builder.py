@@ -33,6 +33,8 @@ class History:
         self.run_id = run_id
         self.clock_ms = START_MS
         self.records: list[r.HistoryRecord] = []
+        #: What tasks say of the history's length; not counted here.
+        self.history_bytes = 0
         self.scheduled_task: int | None = None
         self.attempt = 1
         self.closed = False
@@ -188,7 +190,11 @@ class History:
         """The workflow task for what has happened; schedules it if there is none."""
         if self.scheduled_task is None:
             self.scheduled_task = self._next_id
-            self._append(r.WorkflowTaskScheduled(task_queue="queue", start_to_close_timeout_ms=10_000))
+            self._append(
+                r.WorkflowTaskScheduled(
+                    task_queue="queue", start_to_close_timeout_ms=10_000, history_bytes=self.history_bytes
+                )
+            )
         return r.WorkflowTask(
             workflow_type=self.workflow_type,
             scheduled_event_id=self.scheduled_task,
@@ -403,7 +409,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def runner(*workflows: type, max_cached_workflows: int = 100, failure_types: Sequence[type] = ()) -> WorkflowRunner:
+def runner(
+    *workflows: type,
+    max_cached_workflows: int = 100,
+    max_cached_history_bytes: int | None = None,
+    failure_types: Sequence[type] = (),
+) -> WorkflowRunner:
     return WorkflowRunner(
         list(workflows),
         namespace="default",
@@ -413,6 +424,7 @@ def runner(*workflows: type, max_cached_workflows: int = 100, failure_types: Seq
         identity="test",
         worker_id="worker-1",
         max_cached_workflows=max_cached_workflows,
+        max_cached_history_bytes=max_cached_history_bytes,
         workflow_failure_exception_types=failure_types,
     )
 

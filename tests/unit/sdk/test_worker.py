@@ -568,6 +568,7 @@ async def test_senseless_workers_are_refused(client: Client) -> None:
     refused(ValueError, "put @workflow.defn", workflows=[int])
     refused(ValueError, "two workflows", workflows=[Echo, Echo])
     refused(ValueError, "max_concurrent_activities is 0", activities=[double], max_concurrent_activities=0)
+    refused(ValueError, "max_cached_history_bytes", activities=[double], max_cached_history_bytes=0)
     refused(ValueError, "max_cached_workflows", activities=[double], max_cached_workflows=-1)
     refused(TypeError, "Interceptor", activities=[double], interceptors=[object()])
     with ProcessPoolExecutor(1) as pool:

@@ -60,6 +60,7 @@ class WorkflowRunner:
         identity: The worker's identity, for messages.
         worker_id: Reported with completions, so that the next task of a run comes to this worker.
         max_cached_workflows: How many runs are kept in memory; 0 replays every task from the first event.
+        max_cached_history_bytes: How long the histories of the runs in memory are together at most.
         workflow_failure_exception_types: Exceptions that end any workflow of this worker, rather than failing the task.
         interceptors: The worker's interceptors, the outermost first.
         watchdog: Interrupts code that does not yield, on the one thread that calls this.
@@ -81,6 +82,7 @@ class WorkflowRunner:
         identity: str,
         worker_id: str,
         max_cached_workflows: int = 1000,
+        max_cached_history_bytes: int | None = None,
         workflow_failure_exception_types: Sequence[type[BaseException]] = (),
         interceptors: Sequence[Interceptor] = (),
         watchdog: Watchdog | None = None,
@@ -119,7 +121,13 @@ class WorkflowRunner:
         self._task_queue = task_queue
         self._identity = identity
         self._worker_id = worker_id
+        if max_cached_history_bytes is not None and max_cached_history_bytes < 1:
+            raise ValueError(f"max_cached_history_bytes is {max_cached_history_bytes}; it must be 1 or more")
         self._cached_max = max_cached_workflows
+        self._cached_bytes_max = max_cached_history_bytes
+        #: By run, and together; only kept where they are bounded.
+        self._history_bytes: dict[str, int] = {}
+        self._history_bytes_total = 0
         self._runs: OrderedDict[str, ReplayedRun] = OrderedDict()
         #: Told of each run that leaves the cache.
         self.on_forgotten: Callable[[str], None] | None = None
@@ -139,6 +147,7 @@ class WorkflowRunner:
     def evict(self, run_id: str) -> None:
         """Forget a run and end its tasks. Unknown ones are ignored."""
         run = self._runs.pop(run_id, None)
+        self._history_bytes_total -= self._history_bytes.pop(run_id, 0)
         if run is not None:
             run.close()
             if self.on_forgotten is not None:
@@ -206,6 +215,7 @@ class WorkflowRunner:
         last_event_id = task.last_event_id - (1 if task.speculative_id else 0)
         run = self._absorb(workflow_id, run_id, records, last_event_id)
         completed = run.run_on(task, now_ms, self._worker_id if self._cached_max > 0 else "")
+        self._weigh(run)
         self._trim()
         return completed
 
@@ -329,6 +339,7 @@ class WorkflowRunner:
             error = self._settled(error)
             self.evict(run_id)
             return [], self._failure_of(error)
+        self._weigh(run)
         try:
             return run.query(task), None
         except KeyboardInterrupt:
@@ -360,8 +371,17 @@ class WorkflowRunner:
             raise
         return run
 
+    def _weigh(self, run: ReplayedRun) -> None:
+        """Note how long the history of a run is: what its code holds in memory was made of it."""
+        if self._cached_bytes_max is None or run.instance is None:
+            return
+        history_bytes = run.instance.history_bytes
+        self._history_bytes_total += history_bytes - self._history_bytes.get(run.run_id, 0)
+        self._history_bytes[run.run_id] = history_bytes
+
     def _trim(self) -> None:
-        while len(self._runs) > self._cached_max:
+        bytes_max = self._cached_bytes_max
+        while len(self._runs) > self._cached_max or (bytes_max is not None and self._history_bytes_total > bytes_max):
             # A run with local activities stays: its next task would run them again.
             idle = next((run_id for run_id, run in self._runs.items() if not run.is_busy), None)
             if idle is None:

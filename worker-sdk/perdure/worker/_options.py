@@ -38,6 +38,7 @@ class WorkerOptions:
     activities_per_second: float
     queue_activities_per_second: float
     max_cached_workflows: int
+    max_cached_history_bytes: int | None
     identity: str
     graceful_shutdown_timeout: timedelta
     max_heartbeat_throttle_interval: timedelta
@@ -81,6 +82,7 @@ def options_of(
     build_id: str | None,
     identity: str | None,
     max_cached_workflows: int,
+    max_cached_history_bytes: int | None,
     max_concurrent_workflow_tasks: int | None,
     max_concurrent_activities: int | None,
     max_concurrent_local_activities: int | None,
@@ -126,6 +128,8 @@ def options_of(
     )
     if max_cached_workflows < 0:
         raise ValueError(f"max_cached_workflows is {max_cached_workflows}; it cannot be negative")
+    if max_cached_history_bytes is not None and max_cached_history_bytes < 1:
+        raise ValueError(f"max_cached_history_bytes is {max_cached_history_bytes}; it must be 1 or more")
     return WorkerOptions(
         task_queue=task_queue,
         workflows=tuple(workflows),
@@ -139,6 +143,7 @@ def options_of(
         activities_per_second=rate(max_activities_per_second, "max_activities_per_second"),
         queue_activities_per_second=rate(max_task_queue_activities_per_second, "max_task_queue_activities_per_second"),
         max_cached_workflows=max_cached_workflows,
+        max_cached_history_bytes=max_cached_history_bytes,
         identity=identity or client.identity,
         graceful_shutdown_timeout=graceful_shutdown_timeout,
         max_heartbeat_throttle_interval=max_heartbeat_throttle_interval,

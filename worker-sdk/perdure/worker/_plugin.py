@@ -39,6 +39,7 @@ class WorkerConfig(TypedDict, total=False):
     build_id: str | None
     identity: str | None
     max_cached_workflows: int
+    max_cached_history_bytes: int | None
     max_concurrent_workflow_tasks: int | None
     max_concurrent_activities: int | None
     max_concurrent_local_activities: int | None

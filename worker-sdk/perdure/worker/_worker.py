@@ -54,6 +54,8 @@ class Worker:
         activity_executor: Runs synchronous activities; needed if there are any.
         identity: Who this is, for histories; the client's if not given.
         max_cached_workflows: How many runs are kept in memory, so that their next task needs no replay.
+        max_cached_history_bytes: How many bytes the histories of these runs have together at most: a measure of the
+            memory they take. The run used longest ago leaves first; no limit if not given.
         max_concurrent_workflow_tasks: How many workflow tasks are given to this worker at a time; 100 if not given.
         max_concurrent_activities: How many activities run at a time; 100 if not given.
         max_concurrent_local_activities: How many local activities run at a time; 100 if not given.
@@ -98,6 +100,7 @@ class Worker:
         build_id: str | None = None,
         identity: str | None = None,
         max_cached_workflows: int = 1000,
+        max_cached_history_bytes: int | None = None,
         max_concurrent_workflow_tasks: int | None = None,
         max_concurrent_activities: int | None = None,
         max_concurrent_local_activities: int | None = None,
@@ -316,6 +319,7 @@ class _Parts:
             identity=options.identity,
             worker_id=self.worker_id,
             max_cached_workflows=options.max_cached_workflows,
+            max_cached_history_bytes=options.max_cached_history_bytes,
             workflow_failure_exception_types=options.workflow_failure_exception_types,
             interceptors=options.interceptors,
             watchdog=self._watchdog,

@@ -50,6 +50,36 @@ def test_the_run_used_longest_ago_goes_first() -> None:
         assert kinds(completed.commands) == ["CompleteWorkflowExecution"]
 
 
+def test_histories_of_cached_runs_have_no_more_bytes_together_than_allowed() -> None:
+    cache = runner(Waits, max_cached_history_bytes=1000)
+    histories = []
+    for run_id, history_bytes in (("one", 400), ("two", 500), ("three", 300), ("four", 1200)):
+        history = History("Waits", run_id=run_id)
+        history.history_bytes = history_bytes
+        completed = run(cache, history, history.task())
+        assert isinstance(completed, r.WorkflowTaskCompleted), completed.failure
+        history.apply(completed)
+        histories.append((history, cache.cached_count))
+    # Two fit; the third sends the first away; the fourth fits by no means.
+    assert [count for _, count in histories] == [1, 2, 2, 0]
+    history = histories[0][0]
+    history.complete_activity("1")
+    history.history_bytes = 900
+    completed = run(cache, history, history.task())
+    assert isinstance(completed, r.WorkflowTaskCompleted)
+    assert kinds(completed.commands) == ["CompleteWorkflowExecution"]
+    assert cache.cached_count == 1
+    # What a run has grown to counts, not the sum of what it was.
+    other = History("Waits", run_id="five")
+    other.history_bytes = 100
+    assert isinstance(run(cache, other, other.task()), r.WorkflowTaskCompleted)
+    assert cache.cached_count == 2
+    cache.evict_all()
+    assert cache.cached_count == 0
+    with pytest.raises(ValueError, match="max_cached_history_bytes is 0; it must be 1 or more"):
+        runner(Waits, max_cached_history_bytes=0)
+
+
 def test_without_a_cache_every_task_is_replayed_and_not_sticky() -> None:
     cache = runner(Waits, max_cached_workflows=0)
     history = History("Waits")
