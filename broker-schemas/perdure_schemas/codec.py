@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import fastavro
 import msgspec
+from fastavro._read_py import schemaless_reader as careful_reader
 
 from perdure_schemas.avro import SCHEMA_FOLDER, TOP_LEVEL, field_types, schema_of
 from perdure_schemas.decoder import reader_of
@@ -31,8 +32,17 @@ R = TypeVar("R", bound=Record)
 _Patch = Callable[[dict[str, Any]], None]
 
 
+#: fastavro's reader in C recurses without looking at the stack: with a chain of causes it would end the process. No
+#: record up to this size can be nested so deeply; larger ones are left to the reader in Python.
+_FAST_BYTES_MAX = 4 * 1024
+
+
 class DecodeError(Exception):
     """Bytes that are not a readable record. The message says why; whoever reads a topic adds where."""
+
+
+class UnknownSchemaError(DecodeError):
+    """A record in the platform's framing, with a schema that this version does not know."""
 
 
 class _Codec:
@@ -63,7 +73,8 @@ class _Codec:
         """Decode what an earlier version wrote; fastavro resolves the difference."""
         stream = io.BytesIO(data)
         stream.seek(_HEADER_BYTES)
-        plain: Any = fastavro.schemaless_reader(
+        read = fastavro.schemaless_reader if len(data) <= _FAST_BYTES_MAX else careful_reader
+        plain: Any = read(
             stream, writer_schema, self._schema, return_record_name=True, return_record_name_override=True
         )
         self._check_end(stream.tell(), data)
@@ -111,7 +122,9 @@ def decode(data: bytes | None) -> Record:
         raise DecodeError(f"the record is damaged: {type(error).__name__}: {error}") from error
     if header[:2] != SINGLE_OBJECT_MARKER:
         raise DecodeError(f"not an Avro single-object record: it starts with {data[:4].hex() or 'nothing'}")
-    raise DecodeError(f"unknown schema fingerprint {header[2:].hex()}: written by a newer version?")
+    raise UnknownSchemaError(
+        f"unknown schema fingerprint {header[2:].hex()}: a newer version of perdure wrote it; upgrade this one"
+    )
 
 
 def decode_as(data: bytes | None, record: type[R]) -> R:

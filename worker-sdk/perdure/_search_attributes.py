@@ -16,6 +16,7 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import Payload
 
 __all__ = [
@@ -287,20 +288,34 @@ def encode_updates(updates: Iterable[SearchAttributeUpdate[Any]]) -> tuple[dict[
 
 
 def decode_search_attributes(payloads: Mapping[str, Payload]) -> TypedSearchAttributes:
-    """The search attributes of a record. Values whose type this version does not know are left out."""
+    """The search attributes of a record. What this version cannot read is left out: the engine never looks at them, so
+    a damaged one must not spoil a list for everybody."""
     pairs: list[SearchAttributePair[Any]] = []
     for name, payload in payloads.items():
         kind = _BY_NAME.get(payload.metadata.get(_TYPE, b"").decode(errors="replace"))
         if kind is None:
             continue
-        value = json.loads(payload.data)
-        if kind is SearchAttributeIndexedValueType.DATETIME:
-            value = datetime.fromisoformat(value)
-        elif kind is SearchAttributeIndexedValueType.DOUBLE:
-            value = float(value)
+        try:
+            value = _decode(kind, payload.data)
+        except (ValueError, TypeError, OverflowError):
+            continue
         key: SearchAttributeKey[Any] = _Key(name, kind)
         pairs.append(SearchAttributePair(key, value))
     return TypedSearchAttributes(pairs)
+
+
+def _decode(kind: SearchAttributeIndexedValueType, data: bytes) -> Any:
+    if is_too_deep(data):
+        raise ValueError("it is nested too deeply")
+    value = json.loads(data)
+    if kind is SearchAttributeIndexedValueType.DATETIME:
+        return datetime.fromisoformat(value)
+    if kind is SearchAttributeIndexedValueType.DOUBLE:
+        return float(value)
+    name, _, checked_type = _TYPES[kind]
+    if not isinstance(value, checked_type):
+        raise TypeError(f"it is no {name}")
+    return value
 
 
 def _encode(key: SearchAttributeKey[Any], value: Any) -> Payload:

@@ -46,7 +46,11 @@ class FailureConverter(ABC):
 
     @abstractmethod
     def from_failure(self, failure: Failure, payload_converter: PayloadConverter) -> BaseException:
-        """The exception a recorded failure stands for, with its causes."""
+        """The exception a recorded failure stands for, with its causes.
+
+        Raises:
+            Exception: one of its details cannot be decoded; what the payload converter raised.
+        """
 
 
 class DefaultFailureConverter(FailureConverter):
