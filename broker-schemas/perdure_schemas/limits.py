@@ -92,6 +92,9 @@ FAILURE_CHAIN_MAX: Final = 50
 FAILURE_MESSAGE_CHARS_MAX: Final = 16_384
 FAILURE_STACK_TRACE_CHARS_MAX: Final = 16_384
 
+#: Characters of the failure of a stuck workflow task, as lists show it.
+STUCK_FAILURE_CHARS_MAX: Final = 500
+
 # --- What is read from outside. More is refused before it is decoded. -------------------------------------------------
 
 #: The largest record in any topic. Payload and command limits keep every record the platform writes below it.
@@ -166,3 +169,5 @@ HEARTBEAT_AGE_MS_MAX: Final = 60_000
 #: once.
 TASK_RETRY_INITIAL_MS: Final = 1_000
 TASK_RETRY_INTERVAL_MS_MAX: Final = 60_000
+#: The attempt of a workflow task from which on its run is shown as stuck, with the failure of the attempt before.
+STUCK_ATTEMPT_MIN: Final = 3

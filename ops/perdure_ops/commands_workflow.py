@@ -147,6 +147,7 @@ def result(
 def list_(
     status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only Running, Completed, Failed …")] = None,
     type: Annotated[str | None, typer.Option("--type", metavar="NAME", help="Only of this workflow type.")] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only those whose code fails again and again.")] = False,
     query: Annotated[str, typer.Option("--query", "-q", metavar="FILTER", help="A list filter instead of these.")] = "",
     limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 100,
     address: Address = DEFAULT_ADDRESS,
@@ -159,7 +160,7 @@ def list_(
     """
     from perdure_ops import listing
 
-    found = listing.filter_of(query, status, type)
+    found = listing.filter_of(query, status, type, stuck=stuck)
     listing.run_list(address, namespace, found, limit, output)
 
 

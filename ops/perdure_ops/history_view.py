@@ -19,6 +19,7 @@ from perdure_schemas.nesting import is_too_deep
 from perdure_schemas.records import (
     Described,
     Event,
+    ExecutionSummary,
     Failure,
     Payload,
     PendingActivity,
@@ -170,6 +171,15 @@ def _text(payload: Payload | None) -> Any:
     return None if payload is None else payload_value(payload)
 
 
+def _stuck(summary: ExecutionSummary) -> str:
+    if not summary.stuck_reason:
+        return ""
+    return (
+        f"attempt {summary.stuck_attempt} of its workflow task comes next, the last one failed: {summary.stuck_reason};"
+        " mend the code and restart the worker, or reset or terminate the run"
+    )
+
+
 def description_fields(described: Described) -> dict[str, Any]:
     """What ``describe`` says of the run itself."""
     summary, task = described.summary, described.pending_workflow_task
@@ -192,6 +202,7 @@ def description_fields(described: Described) -> dict[str, Any]:
         "current_details": _text(described.current_details) or None,
         "paused": (described.pause_reason or True) if summary.paused else None,
         "quarantined": summary.quarantine_reason,
+        "stuck": _stuck(summary),
         "worker_version": summary.deployment_version or None,
         "versioning_behavior": summary.versioning_behavior.value if summary.deployment_version else None,
         "pending_workflow_task": None

@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 RUN_COLUMNS = ("status", "workflow_id", "run_id", "type", "task_queue", "started", "closed", "history_events")
 
 
-def filter_of(query: str, status: str | None, workflow_type: str | None) -> str:
+def filter_of(query: str, status: str | None, workflow_type: str | None, *, stuck: bool) -> str:
     """The list filter that the options of ``list`` mean.
 
     Raises:
         CliError: a filter is given together with options that are one, or the status is none.
     """
     wanted = parse_status(status)
-    if query and (status or workflow_type):
-        raise CliError("--query stands alone: write --status and --type into it, as ExecutionStatus and WorkflowType")
+    if query and (status or workflow_type or stuck):
+        raise CliError(
+            "--query stands alone: write --status, --type and --stuck into it, as ExecutionStatus, WorkflowType and Stuck"
+        )
     conditions = []
     if wanted is not None:
         conditions.append(f"ExecutionStatus = '{wanted.name}'")
     if workflow_type is not None:
         conditions.append("WorkflowType = '" + workflow_type.replace("'", "''") + "'")
+    if stuck:
+        conditions.append("Stuck = true")
     return query or " AND ".join(conditions)
 
 
@@ -45,7 +49,7 @@ async def _list(client: Client, query: str, limit: int, output: OutputFormat) ->
     with progress("listing workflows"):
         runs = client.list_workflows(query, limit=limit, page_size=min(limit, 1_000))
         rows = [_row(execution) async for execution in runs]
-    print_rows(rows, output, RUN_COLUMNS)
+    print_rows(rows, output, (*RUN_COLUMNS, "stuck") if any(row["stuck"] for row in rows) else RUN_COLUMNS)
 
 
 def _row(execution: WorkflowExecution) -> dict[str, Any]:
@@ -59,6 +63,7 @@ def _row(execution: WorkflowExecution) -> dict[str, Any]:
         "closed": execution.close_time,
         "history_events": execution.history_length,
         "paused": execution.raw_info.paused,
+        "stuck": execution.raw_info.stuck_reason,
     }
 
 

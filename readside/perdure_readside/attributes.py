@@ -69,6 +69,7 @@ SYSTEM_ATTRIBUTES: dict[str, SystemAttribute] = {
     "ParentWorkflowId": SystemAttribute("e.parent_workflow_id", Kind.KEYWORD, nullable=True),
     "ParentRunId": SystemAttribute("e.parent_run_id", Kind.KEYWORD, nullable=True),
     "Paused": SystemAttribute("e.paused", Kind.BOOL),
+    "Stuck": SystemAttribute("e.stuck", Kind.BOOL),
     "WorkerDeploymentVersion": SystemAttribute("e.deployment_version", Kind.KEYWORD, nullable=True),
     "VersioningBehavior": SystemAttribute("e.versioning_behavior", Kind.KEYWORD, nullable=True),
 }

@@ -37,7 +37,7 @@ CREATE TABLE executions (
     id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, workflow_type TEXT NOT NULL,
     task_queue TEXT NOT NULL, status TEXT NOT NULL, start_ms INTEGER NOT NULL, execution_ms INTEGER NOT NULL,
     close_ms INTEGER, history_length INTEGER NOT NULL, parent_workflow_id TEXT, parent_run_id TEXT,
-    paused INTEGER NOT NULL, deployment_version TEXT, versioning_behavior TEXT, version INTEGER NOT NULL,
+    paused INTEGER NOT NULL, stuck INTEGER NOT NULL, deployment_version TEXT, versioning_behavior TEXT, version INTEGER NOT NULL,
     summary BLOB NOT NULL
 ) STRICT;
 CREATE INDEX executions_by_start ON executions (start_ms DESC, run_id);
@@ -51,12 +51,12 @@ CREATE TABLE kinds (name TEXT PRIMARY KEY, kind TEXT NOT NULL) STRICT;
 """
 _UPSERT = """
 INSERT INTO executions (run_id, workflow_id, workflow_type, task_queue, status, start_ms, execution_ms, close_ms,
-    history_length, parent_workflow_id, parent_run_id, paused, deployment_version, versioning_behavior, version,
+    history_length, parent_workflow_id, parent_run_id, paused, stuck, deployment_version, versioning_behavior, version,
     summary)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id) DO UPDATE SET status = excluded.status, start_ms = excluded.start_ms,
     execution_ms = excluded.execution_ms, close_ms = excluded.close_ms, history_length = excluded.history_length,
-    paused = excluded.paused, deployment_version = excluded.deployment_version,
+    paused = excluded.paused, stuck = excluded.stuck, deployment_version = excluded.deployment_version,
     versioning_behavior = excluded.versioning_behavior, version = excluded.version, summary = excluded.summary
 WHERE excluded.version >= version
 """
@@ -141,7 +141,7 @@ class ExecutionIndex:
         row = (
             summary.run_id, summary.workflow_id, summary.workflow_type, summary.task_queue, summary.status.value,
             summary.start_time_ms, summary.execution_time_ms, summary.close_time_ms, summary.history_length,
-            parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused),
+            parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused), int(bool(summary.stuck_reason)),
             summary.deployment_version or None, _BEHAVIORS.get(summary.versioning_behavior), summary.version, value,
         )  # fmt: skip
         execute = self._database.execute

@@ -77,6 +77,9 @@ class ExecutionSummary(Record, frozen=True, kw_only=True):
     #: The version of workers it is pinned to, or else was last run by; and how it moves between versions.
     deployment_version: str = ""
     versioning_behavior: VersioningBehavior = VersioningBehavior.UNSPECIFIED
+    #: The workflow task fails again and again: which attempt comes next, and why the last one failed. Else 0 and empty.
+    stuck_attempt: int = 0
+    stuck_reason: str = ""
 
 
 class PendingActivity(Record, frozen=True, kw_only=True):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure_history.core.state import ActivityState, ActivityStatus, ChildState, RunState
+from perdure_history.core.state import (
+    UNHANDLED_COMMAND,
+    ActivityState,
+    ActivityStatus,
+    ChildState,
+    RunState,
+    WorkflowTaskState,
+)
 from perdure_history.core.versioning import deployment_version, effective_behavior
 from perdure_schemas import records
+from perdure_schemas.limits import STUCK_ATTEMPT_MIN, STUCK_FAILURE_CHARS_MAX
 from perdure_schemas.records import (
     Described,
     EventAttributes,
@@ -22,7 +30,7 @@ from perdure_schemas.records import (
     WorkflowStatus,
 )
 
-__all__ = ["CLOSING", "closed_answer", "described", "summary"]
+__all__ = ["CLOSING", "closed_answer", "described", "stuck_reason", "summary"]
 
 
 def closed_answer(run_id: str, attributes: EventAttributes) -> WorkflowClosed | None:
@@ -79,9 +87,20 @@ CLOSING: dict[type, Callable[[str, Any], WorkflowClosed]] = {
 }
 
 
+def stuck_reason(task: WorkflowTaskState | None) -> str:
+    """Why a run's workflow task fails again and again, in one line; empty if it does not."""
+    if task is None or task.attempt < STUCK_ATTEMPT_MIN or task.last_cause == UNHANDLED_COMMAND:
+        return ""
+    message = "" if task.last_failure is None else task.last_failure.message
+    reason = f"{task.last_cause}: {message}" if message else task.last_cause or "no worker has answered in time"
+    return " ".join(reason[:STUCK_FAILURE_CHARS_MAX].split())
+
+
 def summary(state: RunState, version: int) -> ExecutionSummary:
     """The run for the visibility feed. ``version`` is the offset of the newest command that changed it."""
     assert state.status is not None
+    task = state.workflow_task
+    stuck = stuck_reason(task)
     return ExecutionSummary(
         workflow_id=state.workflow_id,
         run_id=state.run_id,
@@ -101,6 +120,8 @@ def summary(state: RunState, version: int) -> ExecutionSummary:
         new_run_id=state.new_run_id,
         parent=state.parent,
         paused=state.paused,
+        stuck_attempt=task.attempt if stuck and task is not None else 0,
+        stuck_reason=stuck,
         deployment_version=deployment_version(state),
         versioning_behavior=effective_behavior(state),
     )

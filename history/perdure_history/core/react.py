@@ -29,6 +29,7 @@ from perdure_history.core.effects import (
     UpdateCompleted,
 )
 from perdure_history.core.state import (
+    UNHANDLED_COMMAND,
     ActivityState,
     ActivityStatus,
     RunState,
@@ -37,6 +38,7 @@ from perdure_history.core.state import (
 )
 from perdure_schemas import records
 from perdure_schemas.keys import activity_task_id, version_name, workflow_task_id
+from perdure_schemas.limits import STUCK_ATTEMPT_MIN
 from perdure_schemas.records import ErrorCode, Event
 
 __all__ = ["react", "react_to_wake_up"]
@@ -90,8 +92,10 @@ def _task_completed(
 ) -> None:
     if state.workflow_task is not None:
         _drop_workflow_task(state, state.workflow_task, effects)
+    was_stuck = state.workflow_task is not None and state.workflow_task.attempt >= STUCK_ATTEMPT_MIN
     if (
-        attributes.versioning_behavior is not state.versioning_behavior
+        was_stuck
+        or attributes.versioning_behavior is not state.versioning_behavior
         or version_name(attributes.deployment_name, attributes.build_id) != state.deployment_version
     ):
         effects.append(Summarize())
@@ -117,6 +121,9 @@ def _task_attempt(
         effects.append(DispatchWorkflowTask(attributes.scheduled_event_id, attributes.attempt))
     else:
         effects.append(RejectQueries(failing_message(attributes.last_cause)))
+    failed_again = task is not None and task.attempt != attributes.attempt
+    if failed_again and attributes.attempt >= STUCK_ATTEMPT_MIN and attributes.last_cause != UNHANDLED_COMMAND:
+        effects.append(Summarize())
 
 
 def failing_message(cause: str) -> str:

@@ -26,6 +26,7 @@ from perdure_schemas.records import (
 )
 
 __all__ = [
+    "UNHANDLED_COMMAND",
     "ActivityState",
     "ActivityStatus",
     "ChildState",
@@ -41,6 +42,10 @@ __all__ = [
     "WorkflowTaskState",
     "WorkflowTaskStatus",
 ]
+
+
+#: The cause when a run would be closed although something has arrived that its code has not seen.
+UNHANDLED_COMMAND = "UNHANDLED_COMMAND"
 
 
 class WorkflowTaskStatus(StrEnum):

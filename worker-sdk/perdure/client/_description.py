@@ -44,7 +44,8 @@ class WorkflowExecution:
         namespace: Its namespace.
         parent_id / parent_run_id: The run that started it as its child; ``None`` if it is no child.
         root_id / root_run_id: The run at the top of its tree; ``None`` if it is no child.
-        raw_info: The record of the log this was made from.
+        raw_info: The record of the log this was made from; ``raw_info.stuck_reason`` says why its workflow task fails
+            again and again, if it does.
         run_id: Run id.
         start_time: When it was started.
         status: Its status.

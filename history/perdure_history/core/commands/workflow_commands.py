@@ -16,7 +16,7 @@ from perdure_history.core.commands.activity_options import effective_options, op
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
 from perdure_history.core.commands.properties import memo_fault, modify, search_attributes_fault, upsert
 from perdure_history.core.following import after_completion, after_failure, continued_as_new
-from perdure_history.core.state import ActivityStatus, RunState
+from perdure_history.core.state import UNHANDLED_COMMAND, ActivityStatus, RunState
 from perdure_schemas import records
 from perdure_schemas.records import (
     AcceptUpdate,
@@ -100,7 +100,7 @@ def first_fault(run: RunState, body: WorkflowTaskCompleted, context: Context) ->
             f"event {run.waking_event_id} arrived while the workflow closed, having seen {body.last_event_id} events;"
             " the workflow task runs again and sees it"
         )
-        return Fault("UNHANDLED_COMMAND", message)
+        return Fault(UNHANDLED_COMMAND, message)
     return None
 
 

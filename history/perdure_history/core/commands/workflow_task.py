@@ -15,7 +15,7 @@ from perdure_history.core.commands.workflow_commands import APPLY, first_fault
 from perdure_history.core.effects import DropQuery, Ignored, ReleaseUpdates
 from perdure_history.core.failures import bounded
 from perdure_history.core.retry import workflow_task_backoff_ms
-from perdure_history.core.state import RunState, WorkflowTaskState, WorkflowTaskStatus
+from perdure_history.core.state import UNHANDLED_COMMAND, RunState, WorkflowTaskState, WorkflowTaskStatus
 from perdure_schemas import records
 from perdure_schemas.records import (
     Command,
@@ -26,10 +26,7 @@ from perdure_schemas.records import (
     WorkflowTaskFailed,
 )
 
-__all__ = ["UNHANDLED_COMMAND", "completed", "failed", "scheduled"]
-
-#: The cause when a run would be closed although something has arrived that its code has not seen.
-UNHANDLED_COMMAND = "UNHANDLED_COMMAND"
+__all__ = ["completed", "failed", "scheduled"]
 
 
 def completed(run: RunState, command: Command, body: WorkflowTaskCompleted, context: Context) -> Steps:
