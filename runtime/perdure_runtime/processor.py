@@ -28,6 +28,7 @@ from perdure_runtime.folding import Folding
 from perdure_runtime.gaps import is_marked
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
+from perdure_runtime.newer import refuse_newer
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
 from perdure_runtime.owned import Owned, Phase
 from perdure_runtime.standby import Standbys
@@ -89,6 +90,7 @@ class Processor:
         self.stats = ProcessorStats()
         self._log = log
         self._names = names
+        self._engine_topics = (names.history, names.tasks, names.timers)
         self._store = store
         self._instance = instance
         self._now_ms = now_ms
@@ -388,6 +390,7 @@ class Processor:
         except Exception as error:
             # Whatever was sent halfway must not go out: the decision did not come to its end.
             del self._outbox.records[sent_before:]
+            refuse_newer(record, error, self._engine_topics)
             self._quarantine(owned, record, error)
 
     def _fold(self, owned: Owned, record: LogRecord) -> None:
@@ -396,6 +399,7 @@ class Processor:
         try:
             owned.folding.fold(record)
         except Exception as error:
+            refuse_newer(record, error, self._engine_topics)
             self._quarantine(owned, record, error)
         if not owned.folding.folded & 0xFF:
             now_s = self._monotonic_s()

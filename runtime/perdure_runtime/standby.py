@@ -21,6 +21,7 @@ from perdure_runtime.dead_letters import reason_of
 from perdure_runtime.folding import Folding
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, LogRecord, Membership, Reader, TopicPartition
+from perdure_runtime.newer import refuse_newer
 from perdure_runtime.store import StateStore, StateStoreError
 
 _logger = logging.getLogger("perdure.engine")
@@ -182,6 +183,7 @@ class Standbys:
         except StateStoreError:
             raise
         except Exception as error:
+            refuse_newer(record, error, (self._role.restored_topic,))
             # Whoever owns the partition has written the dead letter; here it is passed over as it will be there.
             followed.errors += 1
             if followed.errors == 1:
