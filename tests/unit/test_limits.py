@@ -45,3 +45,27 @@ def test_levels_are_counted(text: bytes, levels: int) -> None:
 )
 def test_texts_that_are_no_json_end_too(text: bytes, too_deep: bool) -> None:
     assert is_too_deep(text, 10) is too_deep
+
+
+#: Bounds whose tests work with a smaller number, or see the effect: where.
+_TESTED_ELSEWHERE = {
+    "FAIRNESS_WEIGHT_MIN": "tests/unit/sdk/test_common.py",
+    "FAIRNESS_WEIGHT_MAX": "tests/unit/sdk/test_common.py",
+    "FAIRNESS_KEY_BYTES_MAX": "tests/unit/sdk/test_common.py",
+    "PRIORITY_FIRST": "tests/unit/sdk/test_common.py",
+    "PRIORITY_LAST": "tests/unit/sdk/test_common.py",
+    "UPDATES_MAX": "tests/unit/history/test_updates.py",
+    "UPDATES_HELD_MAX": "tests/unit/history/test_updates.py",
+    "STUCK_FAILURE_CHARS_MAX": "tests/unit/history/test_stuck.py",
+    "TASK_RETRY_INITIAL_MS": "tests/unit/history/test_rules.py",
+    "TASK_RETRY_INTERVAL_MS_MAX": "tests/unit/history/test_rules.py",
+}
+
+
+def test_every_bound_of_what_is_refused_or_cut_has_a_test() -> None:
+    text = "\n".join(path.read_text() for path in (limits_table.ROOT / "tests").rglob("test_*.py"))
+    sections = limits_table.sections()
+    strict = [name for title, _, rows in sections[:5] for name, _ in rows if title]
+    untested = [name for name in strict if name not in _TESTED_ELSEWHERE and f"limits.{name}" not in text]
+    assert untested == []
+    assert all((limits_table.ROOT / path).exists() for path in _TESTED_ELSEWHERE.values())
