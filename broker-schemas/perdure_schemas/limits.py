@@ -91,7 +91,6 @@ FAILURE_CHAIN_MAX: Final = 50
 #: Characters of a failure's message and of its stack trace, where an exception is recorded.
 FAILURE_MESSAGE_CHARS_MAX: Final = 16_384
 FAILURE_STACK_TRACE_CHARS_MAX: Final = 16_384
-
 #: Characters of the failure of a stuck workflow task, as lists show it.
 STUCK_FAILURE_CHARS_MAX: Final = 500
 

@@ -27,6 +27,8 @@ def sections() -> list[tuple[str, str, list[tuple[str, str]]]]:
         if section is not None:
             found.append((section[1], section[2], []))
             comment = []
+        elif not line:
+            comment = []
         elif line.startswith("#: "):
             if last_was_bound:
                 comment = []
