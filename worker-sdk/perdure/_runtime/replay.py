@@ -288,11 +288,13 @@ class ReplayedRun:
                 elif event_id > expected and event_id <= last_event_id:
                     raise HistoryIncompleteError(
                         f"history of run {self.run_id} has a gap: after event {expected - 1} comes event {event_id}",
-                        expected,
+                        self.next_event_id,
                     )
         if expected <= last_event_id:
             raise HistoryIncompleteError(
-                f"history of run {self.run_id} ends at event {expected - 1}; {last_event_id} is needed", expected
+                f"history of run {self.run_id} ends at event {expected - 1}; {last_event_id} is needed",
+                # What is fetched takes the place of what the task came with, so it begins where the cache ends.
+                self.next_event_id,
             )
         if found and self._started is None:
             self._started = found[0]

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from perdure import workflow
+from perdure._runtime.errors import HistoryIncompleteError
 from perdure_schemas import records as r
 from tests.support.history_builder import History, kinds, run, runner
 
@@ -170,3 +171,18 @@ def test_the_code_of_an_evicted_run_is_ended_here_and_now_and_can_do_nothing_mor
     assert "cannot be ended" in caplog.text
     assert asyncio._get_running_loop() is None
     assert "was destroyed" not in caplog.text
+
+
+def test_missing_history_is_asked_for_from_where_the_cache_ends() -> None:
+    """What is fetched takes the place of what the task came with, so a part that travels is fetched, too."""
+    cache = runner(Waits, max_cached_workflows=2)
+    history = _start(cache, "one")
+    cached_to = cache.next_event_id("one")
+    for number in range(5):
+        history.signal(f"s{number}")
+    history.complete_activity("1")
+    task = history.task()
+    whole = list(history.records)
+    with pytest.raises(HistoryIncompleteError) as incomplete:
+        cache.run_task(history.workflow_id, history.run_id, task, whole[:-3], history.clock_ms)
+    assert incomplete.value.first_event_id == cached_to
