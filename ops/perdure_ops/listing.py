@@ -22,9 +22,7 @@ def filter_of(query: str, status: str | None, workflow_type: str | None, *, stuc
     """
     wanted = parse_status(status)
     if query and (status or workflow_type or stuck):
-        raise CliError(
-            "--query stands alone: write --status, --type and --stuck into it, as ExecutionStatus, WorkflowType and Stuck"
-        )
+        raise CliError("--query stands alone: write the others into it, as ExecutionStatus, WorkflowType and Stuck")
     conditions = []
     if wanted is not None:
         conditions.append(f"ExecutionStatus = '{wanted.name}'")

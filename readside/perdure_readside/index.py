@@ -37,7 +37,8 @@ CREATE TABLE executions (
     id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, workflow_type TEXT NOT NULL,
     task_queue TEXT NOT NULL, status TEXT NOT NULL, start_ms INTEGER NOT NULL, execution_ms INTEGER NOT NULL,
     close_ms INTEGER, history_length INTEGER NOT NULL, parent_workflow_id TEXT, parent_run_id TEXT,
-    paused INTEGER NOT NULL, stuck INTEGER NOT NULL, deployment_version TEXT, versioning_behavior TEXT, version INTEGER NOT NULL,
+    paused INTEGER NOT NULL, stuck INTEGER NOT NULL, deployment_version TEXT,
+    versioning_behavior TEXT, version INTEGER NOT NULL,
     summary BLOB NOT NULL
 ) STRICT;
 CREATE INDEX executions_by_start ON executions (start_ms DESC, run_id);
@@ -142,7 +143,8 @@ class ExecutionIndex:
             summary.run_id, summary.workflow_id, summary.workflow_type, summary.task_queue, summary.status.value,
             summary.start_time_ms, summary.execution_time_ms, summary.close_time_ms, summary.history_length,
             parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused), int(bool(summary.stuck_reason)),
-            summary.deployment_version or None, _BEHAVIORS.get(summary.versioning_behavior), summary.version, value,
+            summary.deployment_version or None,
+            _BEHAVIORS.get(summary.versioning_behavior), summary.version, value,
         )  # fmt: skip
         execute = self._database.execute
         if execute(_UPSERT, row).rowcount == 0:

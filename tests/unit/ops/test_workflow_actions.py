@@ -239,7 +239,7 @@ def _execution(number: int, status: WorkflowExecutionStatus, workflow_type: str 
         start_time=datetime(2026, 1, number, tzinfo=UTC),
         close_time=None,
         history_length=3,
-        raw_info=SimpleNamespace(paused=number == 1),
+        raw_info=SimpleNamespace(paused=number == 1, stuck_reason="boom" if number == 4 else ""),
     )
 
 
@@ -262,12 +262,16 @@ def test_list_filters_and_limits(run: Run, client: FakeClient) -> None:
     assert client.calls[-1] == ("list", "ExecutionStatus = 'FAILED' AND WorkflowType = 'It''s'", 100, 100)
     ids("-q", "WorkflowId STARTS_WITH 'a' ORDER BY CloseTime", "--limit", "5000")
     assert client.calls[-1] == ("list", "WorkflowId STARTS_WITH 'a' ORDER BY CloseTime", 5000, 1000)
+    ids("--stuck", "--type", "Refund")
+    assert client.calls[-1] == ("list", "WorkflowType = 'Refund' AND Stuck = true", 100, 100)
+    assert "boom" in run("list")[1]
     assert json.loads(run("list", "-o", "json")[1])[0]["status"] == "RUNNING"
     assert [row["paused"] for row in json.loads(run("list", "-o", "json")[1])] == [False, False, False, True]
     lines = run("list")[1].splitlines()
     assert len(lines) == 5
     assert "2026-01-04T00:00:00.000Z" in lines[1]
     assert "RUNNING" in lines[1]
+    assert "boom" in lines[1]
 
 
 def test_a_filter_stands_alone(run: Run, client: FakeClient) -> None:
