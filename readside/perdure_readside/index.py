@@ -142,8 +142,8 @@ class ExecutionIndex:
         row = (
             summary.run_id, summary.workflow_id, summary.workflow_type, summary.task_queue, summary.status.value,
             summary.start_time_ms, summary.execution_time_ms, summary.close_time_ms, summary.history_length,
-            parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused), int(bool(summary.stuck_reason)),
-            summary.deployment_version or None,
+            parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused),
+            int(bool(summary.stuck_reason)), summary.deployment_version or None,
             _BEHAVIORS.get(summary.versioning_behavior), summary.version, value,
         )  # fmt: skip
         execute = self._database.execute
