@@ -18,7 +18,7 @@ from perdure_history.config import HistoryConfig
 from perdure_history.core import effects as e
 from perdure_history.core.answers import closed_answer, summary
 from perdure_history.core.composition import answer_to_workflow
-from perdure_history.core.state import ActivityState, ActivityStatus, WorkflowTaskStatus
+from perdure_history.core.state import ActivityState, ActivityStatus, WorkflowTaskStatus, was_reset
 from perdure_history.core.versioning import pinned_version
 from perdure_history.runs import Run, Runs
 from perdure_history.update_reactions import UpdateReactions
@@ -214,6 +214,7 @@ class Reactions:
             left_open=activity.left_open,
             held=state.paused or activity.paused,
             paused=activity.paused,
+            reset=was_reset(activity),
             version=pinned_version(state),
             body=codec.encode(body),
         )

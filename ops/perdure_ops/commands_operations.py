@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure_ops.commands_activity import ActivityId
 from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, RunId, WorkflowId
 
 if TYPE_CHECKING:
@@ -18,6 +17,15 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 30.0
 
+#: One of these two.
+ActivityId = Annotated[
+    str,
+    typer.Option("--activity-id", "-a", metavar="ID", help="The workflow's id for the activity.", show_default=False),
+]
+ActivityType = Annotated[
+    str,
+    typer.Option("--activity-type", metavar="NAME", help="All pending activities of this type.", show_default=False),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who look at it.")]
 Jitter = Annotated[str | None, typer.Option(metavar="DURATION", help="Begin at a random time within this one.")]
 Duration = Annotated[str | None, typer.Option(metavar="DURATION", help="For example 30s.", show_default=False)]
@@ -88,7 +96,8 @@ def release_workflow(
 
 def pause_activity(
     workflow_id: WorkflowId,
-    activity_id: ActivityId,
+    activity_id: ActivityId = "",
+    activity_type: ActivityType = "",
     reason: Reason = "",
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
@@ -100,13 +109,15 @@ def pause_activity(
     """
     from perdure_schemas.records import PauseActivity
 
-    body = PauseActivity(activity_id=activity_id, reason=reason)
-    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} paused")
+    what = _activities(activity_id, activity_type)
+    body = PauseActivity(activity_id=activity_id, activity_type=activity_type, reason=reason)
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} paused")
 
 
 def unpause_activity(
     workflow_id: WorkflowId,
-    activity_id: ActivityId,
+    activity_id: ActivityId = "",
+    activity_type: ActivityType = "",
     reset_attempts: Annotated[bool, typer.Option("--reset-attempts", help="Count attempts from 1 again.")] = False,
     reset_heartbeats: Annotated[bool, typer.Option("--reset-heartbeats", help="Drop heartbeat details.")] = False,
     jitter: Jitter = None,
@@ -120,20 +131,26 @@ def unpause_activity(
     """
     from perdure_schemas.records import UnpauseActivity
 
+    what = _activities(activity_id, activity_type)
     body = UnpauseActivity(
         activity_id=activity_id,
+        activity_type=activity_type,
         reset_attempts=reset_attempts,
         reset_heartbeat=reset_heartbeats,
         jitter_ms=_ms(jitter, "--jitter") or 0,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} unpaused")
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} unpaused")
 
 
 def reset_activity(
     workflow_id: WorkflowId,
-    activity_id: ActivityId,
+    activity_id: ActivityId = "",
+    activity_type: ActivityType = "",
     keep_paused: Annotated[bool, typer.Option("--keep-paused", help="Leave a paused activity paused.")] = False,
     reset_heartbeats: Annotated[bool, typer.Option("--reset-heartbeats", help="Drop heartbeat details.")] = False,
+    restore_original_options: Annotated[
+        bool, typer.Option("--restore-original-options", help="With the options that the workflow gave.")
+    ] = False,
     jitter: Jitter = None,
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
@@ -141,22 +158,28 @@ def reset_activity(
 ) -> None:
     """Count the attempts of a pending activity from 1 again: at once, or from the next one on if one runs.
 
+    One that runs and has a heartbeat timeout is told to stop, and begins again.
+
     Example: perdure activity reset -w order-17 -a charge
     """
     from perdure_schemas.records import ResetActivity
 
+    what = _activities(activity_id, activity_type)
     body = ResetActivity(
         activity_id=activity_id,
+        activity_type=activity_type,
         keep_paused=keep_paused,
+        restore_original_options=restore_original_options,
         reset_heartbeats=reset_heartbeats,
         jitter_ms=_ms(jitter, "--jitter") or 0,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"activity {activity_id} of {workflow_id} reset")
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} reset")
 
 
 def update_activity_options(
     workflow_id: WorkflowId,
-    activity_id: ActivityId,
+    activity_id: ActivityId = "",
+    activity_type: ActivityType = "",
     task_queue: Annotated[str, typer.Option("--task-queue", "-t", metavar="NAME", help="Another task queue.")] = "",
     schedule_to_close_timeout: Duration = None,
     schedule_to_start_timeout: Duration = None,
@@ -166,6 +189,9 @@ def update_activity_options(
     retry_maximum_interval: Duration = None,
     retry_backoff_coefficient: Annotated[float | None, typer.Option(help="At least 1.", show_default=False)] = None,
     retry_maximum_attempts: Annotated[int | None, typer.Option(help="0: no limit.", show_default=False)] = None,
+    restore_original: Annotated[
+        bool, typer.Option("--restore-original", help="Begin with the options that the workflow gave.")
+    ] = False,
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
@@ -176,8 +202,10 @@ def update_activity_options(
     """
     from perdure_schemas.records import UpdateActivityOptions
 
+    what = _activities(activity_id, activity_type)
     body = UpdateActivityOptions(
         activity_id=activity_id,
+        activity_type=activity_type,
         task_queue=task_queue,
         schedule_to_close_timeout_ms=_ms(schedule_to_close_timeout, "--schedule-to-close-timeout"),
         schedule_to_start_timeout_ms=_ms(schedule_to_start_timeout, "--schedule-to-start-timeout"),
@@ -187,8 +215,22 @@ def update_activity_options(
         retry_maximum_interval_ms=_ms(retry_maximum_interval, "--retry-maximum-interval"),
         retry_backoff_coefficient=retry_backoff_coefficient,
         retry_maximum_attempts=retry_maximum_attempts,
+        restore_original=restore_original,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"options of activity {activity_id} of {workflow_id} changed")
+    _run(address, namespace, workflow_id, run_id, body, f"options of {what} of {workflow_id} changed")
+
+
+def _activities(activity_id: str, activity_type: str) -> str:
+    """What to call the activities that are meant.
+
+    Raises:
+        CliError: neither an id nor a type is given, or both are.
+    """
+    from perdure_ops.errors import CliError
+
+    if bool(activity_id) == bool(activity_type):
+        raise CliError("give either --activity-id or --activity-type", exit_code=2)
+    return f"activity {activity_id}" if activity_id else f"activities of type {activity_type}"
 
 
 def _ms(text: str | None, option: str) -> int | None:

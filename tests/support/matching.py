@@ -158,7 +158,7 @@ class Matching:
         return self.sent()
 
     def sent(self) -> list[tuple[Any, ...]]:
-        """What was sent, as ``("run", worker, task)``, ``("cancel" | "pause" | "gone", worker, task)``,
+        """What was sent, as ``("run", worker, task)``, ``("cancel" | "pause" | "reset" | "gone", worker, task)``,
         ``("probe", worker)``, ``("seen", deployment, build id, task queue)`` or ``(<command type>, command id)``."""
         records = self.driver.outbox.take()
         for record in records:
@@ -182,7 +182,8 @@ def short(value: Any) -> tuple[Any, ...]:
     if isinstance(value.body, RunTask):
         return ("run", value.worker_id, value.body.task_id)
     if isinstance(value.body, CancelActivity):
-        what = "gone" if value.body.gone else "pause" if value.body.paused else "cancel"
+        body = value.body
+        what = "gone" if body.gone else "pause" if body.paused else "reset" if body.reset else "cancel"
         return (what, value.worker_id, value.body.task_id)
     assert isinstance(value.body, ProbeWorker)
     return ("probe", value.worker_id)

@@ -119,6 +119,8 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     version: str = ""
     #: Without a version: the ramping one, if there is one.
     prefers_ramping: bool = False
+    #: The activity was reset while this attempt runs: matching tells the worker that holds it.
+    reset: bool = False
 
 
 class TimerRecord(Record, frozen=True, kw_only=True):
@@ -200,6 +202,8 @@ class CancelActivity(Variant, frozen=True, kw_only=True):
     gone: bool = False
     #: Not to stop for good: the activity is paused, and is tried again when it is not any more.
     paused: bool = False
+    #: Not to stop for good: the activity was reset, and is tried again from its first attempt on.
+    reset: bool = False
 
 
 class ProbeWorker(Variant, frozen=True, kw_only=True):

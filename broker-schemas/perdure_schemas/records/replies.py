@@ -205,6 +205,7 @@ class ActivityHeartbeatAnswer(Variant, frozen=True, kw_only=True):
 
     cancel_requested: bool = False
     paused: bool = False
+    reset: bool = False
 
 
 ReplyBody = (

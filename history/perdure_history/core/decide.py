@@ -10,7 +10,7 @@ service.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -210,12 +210,20 @@ def decide(
     if refusal is not None:
         return Decision(effects=[refusal])
     assert run is not None
+    pause = _pause_of(run)
     decided = _drive(run, _HANDLERS[kind](run, command, body, context), context)
     following = decided.next_run
     if following is None:
         return Decision(runs=[decided])
     new = RunState(workflow_id=run.workflow_id, run_id=following.run_id)
-    return Decision(runs=[decided, _drive(new, iter((following.started,)), context)])
+    return Decision(runs=[decided, _drive(new, iter((following.started, *pause)), context)])
+
+
+def _pause_of(run: RunState) -> Sequence[records.WorkflowExecutionPaused]:
+    """What keeps the run that follows a paused one paused: an operator means the workflow, not one of its runs."""
+    if not run.paused:
+        return ()
+    return (records.WorkflowExecutionPaused(reason=run.pause_reason, command_id=run.pause_command_id),)
 
 
 def quarantine(

@@ -35,6 +35,7 @@ from perdure_history.core.state import (
     RunState,
     WorkflowTaskState,
     WorkflowTaskStatus,
+    was_reset,
 )
 from perdure_schemas import records
 from perdure_schemas.keys import activity_task_id, version_name, workflow_task_id
@@ -161,7 +162,8 @@ def _activity_attempt(
         by_operator = attributes.operator_command_id != activity.operator_command_id
         _drop_activity(state, activity, effects, interrupted=by_operator)
     elif (attributes.left_open and not activity.left_open) or (
-        attributes.paused != activity.paused and activity.status is not ActivityStatus.BACKING_OFF
+        activity.status is not ActivityStatus.BACKING_OFF
+        and (attributes.paused != activity.paused or (was_reset(attributes) and not was_reset(activity)))
     ):
         # The same task again, now with that on it: matching takes it from the worker, or tells the worker.
         effects.append(DispatchActivity(attributes.scheduled_event_id, attributes.attempt))

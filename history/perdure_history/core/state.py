@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from perdure_schemas.records import (
+    ActivityAttemptRecorded,
     ActivityOptions,
     Failure,
     ParentClosePolicy,
@@ -41,6 +42,7 @@ __all__ = [
     "UpdateStatus",
     "WorkflowTaskState",
     "WorkflowTaskStatus",
+    "was_reset",
 ]
 
 
@@ -181,6 +183,11 @@ class ActivityState(msgspec.Struct, kw_only=True, array_like=True):
     def attempt_shown(self) -> int:
         """The number of the attempt as people count it."""
         return max(1, self.attempts_counted)
+
+
+def was_reset(attempt: ActivityState | ActivityAttemptRecorded) -> bool:
+    """Whether an activity was reset while this attempt, which a worker has, went on."""
+    return attempt.attempts_before >= attempt.attempt
 
 
 class TimerState(msgspec.Struct, kw_only=True, array_like=True):

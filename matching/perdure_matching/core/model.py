@@ -135,6 +135,8 @@ class TaskState(msgspec.Struct, array_like=True, gc=False):
     #: The only version that may have it; empty: the routing chooses.
     version: str = ""
     prefers_ramping: bool = False
+    #: The activity was reset, and its worker is to know.
+    reset: bool = False
     #: The :attr:`TaskQueue.key` of where it waits or is leased.
     lane: str = ""
 

@@ -30,6 +30,8 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
             _leave_open(state, known, now_ms)
         if record.cancel_requested and not known.cancel_requested:
             _cancel(state, known)
+        if record.reset and not known.reset:
+            _reset(state, known)
         if record.paused != known.paused or record.held != known.held:
             _hold(state, known, record, now_ms)
         return None
@@ -57,6 +59,7 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
         paused=record.paused,
         version=record.version,
         prefers_ramping=record.prefers_ramping,
+        reset=record.reset,
     )
     state.tasks[task.task_id] = task
     state.unstored[task.task_id] = task
@@ -138,6 +141,15 @@ def _cancel(state: MatchingState, task: TaskState) -> None:
     elif task.phase in (Phase.QUEUED, Phase.STICKY) or (task.phase is Phase.PARKED and task.held):
         detach(state, task)
         park(state, task)
+
+
+def _reset(state: MatchingState, task: TaskState) -> None:
+    """The activity was reset: who has it is told, and goes on with another attempt if it stops."""
+    task.reset = True
+    state.touch(task)
+    worker = state.worker_of(task)
+    if task.phase is Phase.LEASED and worker is not None and state.live:
+        tell(state, worker, CancelActivity(task_id=task.task_id, reset=True))
 
 
 def _hold(state: MatchingState, task: TaskState, record: TaskRecord, now_ms: int) -> None:

@@ -214,8 +214,10 @@ def _adopt(state: MatchingState, worker: WorkerState, task: TaskState, held: Hel
     detach(state, task)
     lease(state, worker, task, held.started_time_ms)
     watch_lease(state, task, now_ms)
-    if task.cancel_requested or task.paused:
-        tell(state, worker, CancelActivity(task_id=task.task_id, paused=not task.cancel_requested))
+    if task.cancel_requested or task.paused or task.reset:
+        paused = task.paused and not task.cancel_requested
+        reset = task.reset and not (task.cancel_requested or paused)
+        tell(state, worker, CancelActivity(task_id=task.task_id, paused=paused, reset=reset))
 
 
 def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int | None) -> None:

@@ -140,6 +140,24 @@ async def test_a_running_activity_is_told_of_the_pause(embedded_client: Client, 
         assert await bench.attempts.get() == 1, "an attempt that stopped for the pause does not count"
 
 
+async def test_a_running_activity_is_told_of_the_reset_and_begins_again(
+    embedded_client: Client, task_queue: str
+) -> None:
+    bench = Bench()
+    client = embedded_client
+    async with Worker(client, task_queue=task_queue, workflows=[RunsOne], activities=[bench.work_until_told]):
+        handle = await client.start_workflow(
+            RunsOne.run, args=["work_until_told", 3600], id=task_queue, task_queue=task_queue
+        )
+        assert await bench.attempts.get() == 1
+        await described(handle, lambda run: run.pending_activities[0].last_heartbeat_time_ms is not None)
+        bench.may_succeed = True
+        await ask(handle, client, ResetActivity(activity_type="work_until_told", reset_heartbeats=True))
+        assert await bench.told.get() == ActivityCancellationDetails(reset=True)
+        assert await handle.result() == "done after []"
+        assert await bench.attempts.get() == 1, "its attempts were counted anew"
+
+
 async def test_an_activity_moves_to_another_task_queue(embedded_client: Client, task_queue: str) -> None:
     bench, client, other = Bench(), embedded_client, f"{task_queue}-other"
     bench.may_succeed = True

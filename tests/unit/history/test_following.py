@@ -23,6 +23,7 @@ from perdure_schemas.records import (
     FailWorkflowExecution,
     HistoryRecord,
     ModifyWorkflowProperties,
+    PauseWorkflow,
     Rejected,
     RetryPolicy,
     RetryState,
@@ -32,6 +33,7 @@ from perdure_schemas.records import (
     StartTimer,
     TaskPriority,
     TerminateWorkflow,
+    UnpauseWorkflow,
     UpsertWorkflowSearchAttributes,
     WorkflowClosed,
     WorkflowExecutionStarted,
@@ -43,6 +45,19 @@ from tests.unit.history.harness import NAMES, START_MS, History, body_of, payloa
 CONTINUE = ContinueAsNewWorkflowExecution(workflow_type="Order", task_queue="orders", input=[payload("2")])
 SIGNAL = SignalWorkflow(signal=SignalInput(signal_name="s"))
 RETRY = RetryPolicy(initial_interval_ms=1_000, maximum_attempts=3)
+
+
+def test_the_run_that_follows_a_paused_one_is_paused() -> None:
+    history = History()
+    history.send(start())
+    history.send(PauseWorkflow(reason="night"), command_id="p")
+    history.complete_task(CONTINUE)
+    following = started_run(history)
+    run = history.run(following)
+    assert (run.paused, run.pause_reason) == (True, "night")
+    assert run.workflow_task is None
+    history.send(UnpauseWorkflow())
+    assert history.run(following).workflow_task is not None
 
 
 def failing(type: str = "Oops", **fields: Any) -> FailWorkflowExecution:

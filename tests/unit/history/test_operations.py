@@ -170,12 +170,67 @@ def test_a_reset_while_the_activity_runs_counts_from_its_next_attempt() -> None:
     case.say(ActivityTaskStarted, worker_id="w")
     case.say(ActivityTaskHeartbeat, details=[payload("half")])
     case.done(ResetActivity(activity_id="a", reset_heartbeats=True))
-    assert not case.history.tasks(), "it runs on"
+    (task,) = case.history.tasks("activity")
+    assert (task.reset, task.attempt) == (True, 1), "it runs on, and its worker is told"
+    case.done(ResetActivity(activity_id="a"))
+    assert not case.history.tasks(), "once"
     case.fail()
     assert case.pending().attempt == 1
     case.wake()
     assert case.task().heartbeat_details == []
     case.survives()
+
+
+def test_an_attempt_that_stops_because_of_the_reset_begins_again_at_once() -> None:
+    case = Case(retry_policy=once(), heartbeat_timeout_ms=1_000)
+    case.say(ActivityTaskStarted, worker_id="w")
+    case.say(ActivityTaskHeartbeat, details=[payload("half")])
+    case.done(ResetActivity(activity_id="a"))
+    case.fail("ActivityReset")
+    (task,) = case.history.tasks("activity")
+    assert not task.reset
+    body = case.task()
+    assert (body.attempt, body.attempts_before, body.heartbeat_details) == (2, 1, [payload("half")])
+    assert case.pending().attempt == 1
+    case.survives()
+    case.say(ActivityTaskStarted, worker_id="w")
+    case.fail("ActivityReset")
+    assert "ActivityTaskFailedEvent" in case.history.kinds(), "nobody asked this one to stop"
+
+
+def test_operations_by_type_mean_all_activities_of_it_and_no_other() -> None:
+    history = History()
+    history.schedule(options("a"), options("b"), options("c", activity_type="Other"))
+    assert history.ask(PauseActivity(activity_type="charge", reason="bank is down")) == Done()
+    assert len(history.tasks("activity")) == 2
+    paused = {one.options.activity_id: one.paused for one in history.run().activities.values()}
+    assert paused == {"a": True, "b": True, "c": False}
+    assert history.ask(UpdateActivityOptions(activity_type="charge", retry_maximum_attempts=2)) == Done()
+    assert history.ask(ResetActivity(activity_type="charge")) == Done()
+    assert history.ask(UnpauseActivity(activity_type="charge")) == Done()
+    assert not any(one.paused for one in history.run().activities.values())
+    answer = history.ask(PauseActivity(activity_type="Nobody"))
+    assert isinstance(answer, Rejected)
+    assert "no pending activity of the type 'Nobody'; pending are a, b, c" in answer.message
+
+
+def test_the_options_of_the_workflow_can_be_restored() -> None:
+    case = Case()
+    original = case.history.run().activities[case.event_id].options
+    case.done(UpdateActivityOptions(activity_id="a", task_queue="other", retry_maximum_attempts=7))
+    case.done(UpdateActivityOptions(activity_id="a", restore_original=True, heartbeat_timeout_ms=900))
+    restored = case.history.run().activities[case.event_id].options
+    assert (restored.task_queue, restored.retry_policy) == (original.task_queue, original.retry_policy)
+    assert restored.heartbeat_timeout_ms == 900
+    case.done(ResetActivity(activity_id="a", restore_original_options=True))
+    assert case.history.run().activities[case.event_id].options == original
+    assert case.task().options.input == [payload("in")]
+    case.survives()
+    case.done(UpdateActivityOptions(activity_id="a", task_queue="other"))
+    case.say(ActivityTaskStarted, worker_id="w")
+    answer = case.history.ask(ResetActivity(activity_id="a", restore_original_options=True))
+    assert isinstance(answer, Rejected)
+    assert "while it waits" in answer.message
 
 
 def test_a_reset_unpauses_unless_told_otherwise() -> None:

@@ -30,6 +30,15 @@ def test_a_worker_is_told_of_the_pause_of_its_activity_and_keeps_it() -> None:
     assert matching.task("run/a5.1", held=False, paused=False) == []
 
 
+def test_a_worker_is_told_once_of_the_reset_of_its_activity_and_keeps_it() -> None:
+    matching = Matching()
+    matching.beat("one")
+    matching.task("run/a5.1")
+    assert matching.task("run/a5.1", reset=True) == [("reset", "one", "run/a5.1")]
+    assert matching.task("run/a5.1", reset=True) == []
+    assert matching.done("run/a5.1") == []
+
+
 def test_a_held_workflow_task_is_not_given_to_another_worker_when_its_own_is_gone() -> None:
     matching = Matching()
     matching.beat("one")

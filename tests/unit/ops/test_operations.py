@@ -103,6 +103,15 @@ def run(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> Run:
             UnpauseActivity(activity_id="x", reset_attempts=True, reset_heartbeat=True, jitter_ms=2_000),
         ),
         (("activity", "reset", "-a", "x", "--keep-paused"), ResetActivity(activity_id="x", keep_paused=True)),
+        (("activity", "pause", "--activity-type", "charge"), PauseActivity(activity_type="charge")),
+        (
+            ("activity", "reset", "--activity-type", "charge", "--restore-original-options"),
+            ResetActivity(activity_type="charge", restore_original_options=True),
+        ),
+        (
+            ("activity", "update-options", "-a", "x", "--restore-original"),
+            UpdateActivityOptions(activity_id="x", restore_original=True),
+        ),
         (
             (
                 "activity",
@@ -126,6 +135,14 @@ def test_a_command_is_one_request(run: Run, client: FakeClient, arguments: tuple
     code, out, _ = run(*arguments, "-w", "w-1", "-r", "r-1")
     assert (code, client.asked) == (0, [("w-1", "r-1", body)])
     assert "w-1" in out
+
+
+@pytest.mark.parametrize("name", ["pause", "unpause", "reset", "update-options"])
+def test_an_activity_is_meant_by_its_id_or_by_its_type(run: Run, client: FakeClient, name: str) -> None:
+    for options in ((), ("-a", "x", "--activity-type", "charge")):
+        code, _, errors = run("activity", name, "-w", "w-1", *options)
+        assert (code, client.asked) == (2, [])
+        assert "either --activity-id or --activity-type" in errors
 
 
 def test_a_refusal_is_an_error(run: Run, client: FakeClient) -> None:

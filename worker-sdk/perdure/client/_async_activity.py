@@ -149,9 +149,11 @@ async def heartbeat(client: Client, input: HeartbeatAsyncActivityInput) -> None:
     target = _target_of(client, input.id_or_token)
     body = HeartbeatActivity(**target.reference, details=await _encode(client, target, input.details, "the heartbeat"))
     answer = expect(await _ask(client, target, body, input.rpc_metadata, input.rpc_timeout), ActivityHeartbeatAnswer)
-    if answer.cancel_requested or answer.paused:
+    if answer.cancel_requested or answer.paused or answer.reset:
         raise AsyncActivityCancelledError(
-            ActivityCancellationDetails(cancel_requested=answer.cancel_requested, paused=answer.paused)
+            ActivityCancellationDetails(
+                cancel_requested=answer.cancel_requested, paused=answer.paused, reset=answer.reset
+            )
         )
 
 

@@ -167,15 +167,16 @@ class Activities:
         if attempt is not None:
             attempt.cancel(details)
 
-    def cancel(self, task_id: str, *, gone: bool, paused: bool = False) -> None:
+    def cancel(self, task_id: str, *, gone: bool, paused: bool = False, reset: bool = False) -> None:
         """Ask an attempt to stop; with ``gone`` its result is dropped. Unknown ones are ignored.
 
-        An attempt whose activity is ``paused`` is asked only if it has a heartbeat timeout; else it runs to its end.
+        An attempt whose activity is ``paused`` or ``reset`` is asked only if it has a heartbeat timeout; else it runs
+        to its end.
         """
         attempt = self._running.get(task_id)
-        if attempt is not None and paused:
+        if attempt is not None and (paused or reset):
             if attempt.task.options.heartbeat_timeout_ms is not None:
-                attempt.cancel(ActivityCancellationDetails(paused=True))
+                attempt.cancel(ActivityCancellationDetails(paused=paused, reset=reset))
         elif attempt is not None:
             attempt.gone = attempt.gone or gone
             attempt.cancel(ActivityCancellationDetails(not_found=gone, cancel_requested=not gone))

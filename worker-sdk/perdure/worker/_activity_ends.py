@@ -87,6 +87,8 @@ class Ends:
                 return None  # the engine's own clock decides about it
             if cancellation is not None and cancellation.paused:
                 error = ApplicationError("the activity is paused", type="ActivityPause")
+            elif cancellation is not None and cancellation.reset:
+                error = ApplicationError("the activity was reset", type="ActivityReset")
             elif cancellation is not None and cancellation.worker_shutdown:
                 error = ApplicationError("the worker stopped before the activity was done", type="WorkerShutdown")
             else:

@@ -317,7 +317,7 @@ class DispatchThread:
             return
         self._inbox.note(dispatch)
         if admitted and isinstance(body, CancelActivity):
-            self._activities.cancel(body.task_id, gone=body.gone, paused=body.paused)
+            self._activities.cancel(body.task_id, gone=body.gone, paused=body.paused, reset=body.reset)
         elif admitted:  # ProbeWorker
             self._registration.heartbeat(probed=True)
 

@@ -14,7 +14,7 @@ from perdure_history.core.commands.context import Context, Steps, payloads_too_l
 from perdure_history.core.effects import Ignored
 from perdure_history.core.failures import bounded
 from perdure_history.core.retry import next_activity_attempt
-from perdure_history.core.state import ActivityState, ActivityStatus, RunState
+from perdure_history.core.state import ActivityState, ActivityStatus, RunState, was_reset
 from perdure_schemas import records
 from perdure_schemas.records import (
     ActivityLeaseLost,
@@ -46,6 +46,7 @@ __all__ = [
 
 #: The type of the failure of an attempt that stopped because its activity is paused.
 PAUSED_ATTEMPT = "ActivityPause"
+RESET_ATTEMPT = "ActivityReset"
 _NOT_CURRENT = Ignored("activity attempt is not current")
 _TIMEOUT_WORDS = {
     TimeoutType.START_TO_CLOSE: "StartToClose",
@@ -201,12 +202,14 @@ def _timeout_failure(timeout: TimeoutType, message: str) -> Failure:
 
 
 def _fail_attempt(activity: ActivityState, failure: Failure, identity: str, context: Context) -> Steps:
-    if activity.paused and failure.type == PAUSED_ATTEMPT and not activity.cancel_requested:
+    paused = activity.paused and failure.type == PAUSED_ATTEMPT
+    reset = was_reset(activity) and failure.type == RESET_ATTEMPT
+    if (paused or reset) and not activity.cancel_requested:
         # It stopped because it was asked to, which is not one of the attempts it may make.
         yield attempt_record(
             activity,
             attempt=activity.attempt + 1,
-            attempts_before=activity.attempts_before + 1,
+            attempts_before=activity.attempts_before if reset else activity.attempts_before + 1,
             scheduled_time_ms=context.now_ms,
             started_time_ms=None,
             worker_id="",

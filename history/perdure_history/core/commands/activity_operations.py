@@ -4,13 +4,14 @@ A paused activity has no new attempt; one that a worker has runs on, and is told
 name attempts only ever grow, so that late messages of an attempt are known as such (I3); a reset keeps how many were
 made before, and what people and retry policies see is counted from there.
 
-Invariant: a decision writes one record of the activity's attempt, which is complete in itself, and a command that comes
-twice in a row counts once.
+Invariant: a decision writes one record of each activity's attempt, which is complete in itself, and a command that
+comes twice in a row counts once.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,10 +20,11 @@ from perdure_history.core.commands.activity import attempt_record
 from perdure_history.core.commands.activity_options import effective_options, options_fault
 from perdure_history.core.commands.context import Context, Steps
 from perdure_history.core.effects import Answer, Ignored
+from perdure_history.core.evolve import without_payloads
 from perdure_history.core.state import ActivityState, ActivityStatus, RunState
 from perdure_schemas.records import (
-    ActivityAttemptRecorded,
     ActivityOptions,
+    ActivityTaskScheduled,
     Command,
     Done,
     ErrorCode,
@@ -36,107 +38,144 @@ from perdure_schemas.records import (
 __all__ = ["pause", "reset", "unpause", "update_options"]
 
 
+_Operation = PauseActivity | UnpauseActivity | ResetActivity | UpdateActivityOptions
+#: What an operation changes of an activity; ``None``: nothing.
+_Change = Callable[[ActivityState], dict[str, Any] | None]
+
+
 def pause(run: RunState, command: Command, body: PauseActivity, _context: Context) -> Steps:
     """Begin no attempt from here on."""
-    activity = _find(run, body.activity_id)
-    if activity is None:
-        yield from _not_pending(run, command, body.activity_id)
-    elif activity.paused:
-        yield from _unchanged(command)
-    else:
-        yield from _changed(command, activity, paused=True, pause_reason=body.reason)
+
+    def change(activity: ActivityState) -> dict[str, Any] | None:
+        return None if activity.paused else {"paused": True, "pause_reason": body.reason}
+
+    yield from _apply(run, command, body, change)
 
 
 def unpause(run: RunState, command: Command, body: UnpauseActivity, context: Context) -> Steps:
     """Begin an attempt at once, or let the one go on that waits for a worker."""
-    activity = _find(run, body.activity_id)
-    if activity is None:
-        yield from _not_pending(run, command, body.activity_id)
-        return
-    if not activity.paused:
-        yield from _unchanged(command)
-        return
-    changes: dict[str, Any] = {"paused": False, "pause_reason": ""}
-    if body.reset_attempts:
-        changes |= _count_anew(activity)
-    if body.reset_heartbeat:
-        changes |= _drop_heartbeats(activity)
-    changes |= _begin(run, activity, changes, body.jitter_ms, context)
-    yield from _changed(command, activity, **changes)
+
+    def change(activity: ActivityState) -> dict[str, Any] | None:
+        if not activity.paused:
+            return None
+        changes: dict[str, Any] = {"paused": False, "pause_reason": ""}
+        if body.reset_attempts:
+            changes |= _count_anew(activity)
+        if body.reset_heartbeat:
+            changes |= _drop_heartbeats(activity)
+        return changes | _begin(run, activity, changes, body.jitter_ms, context)
+
+    yield from _apply(run, command, body, change)
 
 
 def reset(run: RunState, command: Command, body: ResetActivity, context: Context) -> Steps:
-    """Count the attempts from 1 again: at once, or from the next one on if one runs."""
-    activity = _find(run, body.activity_id)
-    if activity is None:
-        yield from _not_pending(run, command, body.activity_id)
-        return
-    if activity.operator_command_id == command.command_id:
-        yield from _unchanged(command)
-        return
-    changes = _count_anew(activity)
-    if activity.paused and not body.keep_paused:
-        changes |= {"paused": False, "pause_reason": ""}
-    if body.reset_heartbeats:
-        changes |= _drop_heartbeats(activity)
-    changes |= _begin(run, activity, changes, body.jitter_ms, context)
-    yield from _changed(command, activity, **changes)
+    """Count the attempts from 1 again: at once, or from the next one on if one runs, whose worker is told."""
+    if body.restore_original_options:
+        for activity in _find(run, body):
+            fault = _queue_fault(activity, _original_options(run, activity, context))
+            if fault:
+                yield from _refuse(run, command, fault)
+                return
+
+    def change(activity: ActivityState) -> dict[str, Any] | None:
+        if activity.operator_command_id == command.command_id:
+            return None
+        changes = _count_anew(activity)
+        if body.restore_original_options:
+            changes |= {"options": _original_options(run, activity, context)}
+        if activity.paused and not body.keep_paused:
+            changes |= {"paused": False, "pause_reason": ""}
+        if body.reset_heartbeats:
+            changes |= _drop_heartbeats(activity)
+        return changes | _begin(run, activity, changes, body.jitter_ms, context)
+
+    yield from _apply(run, command, body, change)
 
 
 def update_options(run: RunState, command: Command, body: UpdateActivityOptions, context: Context) -> Steps:
     """Change options. An attempt that runs keeps those it was handed out with, but its timeouts change at once."""
-    activity = _find(run, body.activity_id)
-    if activity is None:
-        yield from _not_pending(run, command, body.activity_id)
+
+    def wanted(activity: ActivityState) -> ActivityOptions:
+        return _with_changes(
+            _original_options(run, activity, context) if body.restore_original else activity.options, body
+        )
+
+    for activity in _find(run, body):
+        options = wanted(activity)
+        fault = options_fault(options, context.policy) or _queue_fault(activity, options)
+        if fault:
+            yield from _refuse(run, command, fault)
+            return
+
+    def change(activity: ActivityState) -> dict[str, Any] | None:
+        options = effective_options(wanted(activity), run.run_timeout_ms, run.deadline_ms, context.now_ms)
+        if options == activity.options:
+            return None
+        changes: dict[str, Any] = {"options": options}
+        if activity.status is ActivityStatus.SCHEDULED:
+            changes |= _next_number(activity) | {"scheduled_time_ms": context.now_ms}
+        return changes
+
+    yield from _apply(run, command, body, change)
+
+
+def _apply(run: RunState, command: Command, body: _Operation, change: _Change) -> Steps:
+    """Record what an operation changes of each activity it means."""
+    found = _find(run, body)
+    if not found:
+        yield from _not_pending(run, command, body)
         return
-    options = _with_changes(activity.options, body)
-    fault = options_fault(options, context.policy)
-    if not fault and activity.status is ActivityStatus.STARTED and options.task_queue != activity.options.task_queue:
-        fault = f"a worker runs activity {body.activity_id!r}; its task queue can be changed while it waits only"
-    if fault:
-        rejected = Rejected(code=ErrorCode.INVALID_ARGUMENT, message=fault, run_id=run.run_id, status=run.status)
-        if command.reply is not None:
-            yield Answer(command.reply, rejected)
-        return
-    options = effective_options(options, run.run_timeout_ms, run.deadline_ms, context.now_ms)
-    if options == activity.options:
+    changed = [(activity, changes) for activity in found if (changes := change(activity)) is not None]
+    if not changed:
         yield from _unchanged(command)
         return
-    changes: dict[str, Any] = {"options": options}
-    if activity.status is ActivityStatus.SCHEDULED:
-        changes |= _next_number(activity) | {"scheduled_time_ms": context.now_ms}
-    yield from _changed(command, activity, **changes)
+    for activity, changes in changed:
+        yield attempt_record(activity, operator_command_id=command.command_id, **changes)
+    if command.reply is not None:
+        yield Answer(command.reply, Done())
 
 
-def _find(run: RunState, activity_id: str) -> ActivityState | None:
-    return run.activities.get(run.activity_ids.get(activity_id, 0))
+def _find(run: RunState, body: _Operation) -> list[ActivityState]:
+    """The activity with an id, or all of a type."""
+    if body.activity_type:
+        return [one for one in run.activities.values() if one.options.activity_type == body.activity_type]
+    activity = run.activities.get(run.activity_ids.get(body.activity_id, 0))
+    return [] if activity is None else [activity]
 
 
-def _not_pending(run: RunState, command: Command, activity_id: str) -> Steps:
-    message = f"workflow {run.workflow_id!r} has no pending activity {activity_id!r}"
+def _not_pending(run: RunState, command: Command, body: _Operation) -> Steps:
+    wanted = f"of the type {body.activity_type!r}" if body.activity_type else repr(body.activity_id)
+    message = f"workflow {run.workflow_id!r} has no pending activity {wanted}"
     if run.activity_ids:
         message += "; pending are " + ", ".join(sorted(run.activity_ids)[:10])
+    yield from _refuse(run, command, message, ErrorCode.NOT_FOUND)
+
+
+def _refuse(run: RunState, command: Command, message: str, code: ErrorCode = ErrorCode.INVALID_ARGUMENT) -> Steps:
     if command.reply is not None:
-        yield Answer(
-            command.reply,
-            Rejected(code=ErrorCode.NOT_FOUND, message=message, run_id=run.run_id, status=run.status),
-        )
+        yield Answer(command.reply, Rejected(code=code, message=message, run_id=run.run_id, status=run.status))
+
+
+def _queue_fault(activity: ActivityState, options: ActivityOptions) -> str:
+    """What is wrong with giving an activity another task queue; empty if nothing is."""
+    if activity.status is not ActivityStatus.STARTED or options.task_queue == activity.options.task_queue:
+        return ""
+    return f"a worker runs activity {options.activity_id!r}; its task queue can be changed while it waits only"
+
+
+def _original_options(run: RunState, activity: ActivityState, context: Context) -> ActivityOptions:
+    """The options the workflow gave, from its history."""
+    for event in context.events_of(run.run_id):
+        if event.event_id == activity.scheduled_event_id:
+            assert isinstance(event.attributes, ActivityTaskScheduled)
+            return without_payloads(event.attributes.options)
+    raise LookupError(f"event {activity.scheduled_event_id} of run {run.run_id} is not in its history")
 
 
 def _unchanged(command: Command) -> Steps:
     yield Ignored("the activity is so already")
     if command.reply is not None:
         yield Answer(command.reply, Done())
-
-
-def _changed(command: Command, activity: ActivityState, **changes: Any) -> Steps:
-    yield _record(command, activity, changes)
-    if command.reply is not None:
-        yield Answer(command.reply, Done())
-
-
-def _record(command: Command, activity: ActivityState, changes: dict[str, Any]) -> ActivityAttemptRecorded:
-    return attempt_record(activity, operator_command_id=command.command_id, **changes)
 
 
 def _count_anew(activity: ActivityState) -> dict[str, Any]:

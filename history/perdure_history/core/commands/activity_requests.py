@@ -13,7 +13,7 @@ from typing import Any
 from perdure_history.core.commands import activity
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
 from perdure_history.core.effects import Answer
-from perdure_history.core.state import ActivityState, ActivityStatus, RunState
+from perdure_history.core.state import ActivityState, ActivityStatus, RunState, was_reset
 from perdure_schemas import records
 from perdure_schemas.records import (
     Command,
@@ -110,9 +110,10 @@ def heartbeat(run: RunState, command: Command, body: HeartbeatActivity, context:
         yield from _answer(command, invalid)
         return
     yield from _note_heartbeat(run, command, found, body.details, context)
-    yield from _answer(
-        command, records.ActivityHeartbeatAnswer(cancel_requested=found.cancel_requested, paused=found.paused)
+    wanted = records.ActivityHeartbeatAnswer(
+        cancel_requested=found.cancel_requested, paused=found.paused, reset=was_reset(found)
     )
+    yield from _answer(command, wanted)
 
 
 def find(run: RunState, body: Any) -> ActivityState | None:
