@@ -52,7 +52,9 @@ def main(tiers: list[str]) -> int:
 
 def run_pytest(arguments: list[str]) -> int:
     """Run pytest in a process of its own; returns its exit code."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--durations=25", *arguments], cwd=ROOT, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -209,7 +209,8 @@ class KafkaProducer:
             if self._closed:
                 return
             self._closed = True
-        if not self.flush(0 if self._fence_error is not None else _CLOSE_FLUSH_S):
+        # The client's own close waits for all it holds, and what a fenced one holds never goes.
+        if self._fence_error is not None or not self.flush(_CLOSE_FLUSH_S):
             self._client.purge()
             self.flush(_CLOSE_PURGE_S)
         self._stopping = True

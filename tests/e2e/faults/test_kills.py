@@ -1,9 +1,13 @@
-"""SIGKILL of each part at ten random moments of a 200-workflow run, on both logs, and what else goes wrong."""
+"""SIGKILL of each part at random moments of a run, on both logs, and what else goes wrong.
+
+``PERDURE_SLOW_TESTS=1`` makes it 200 workflows and ten kills for each part; the chaos runs go further.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +20,10 @@ from tests.e2e.faults.check import check_all, check_families
 from tests.e2e.faults.cluster import Cluster
 from tests.e2e.faults.program import FAMILY_SIGNALS, FAMILY_UPDATE, TASK_QUEUE, Family, Growing, Steps
 
-WORKFLOWS = 200
+SLOW = "PERDURE_SLOW_TESTS" in os.environ
+WORKFLOWS, KILLS = (200, 10) if SLOW else (90, 4)
 IN_FLIGHT = 20
-KILLS = 10
-FAMILIES = 60
-FAMILY_KILLS = 6
+FAMILIES, FAMILY_KILLS = (60, 6) if SLOW else (40, 4)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -58,19 +61,19 @@ async def run_workflows(cluster: Cluster, events: dict[int, Callable[[], None]],
 
 
 def moments(what: Callable[[], None], seed: int) -> dict[int, Callable[[], None]]:
-    """``what`` at ten random moments of the run."""
+    """``what`` at random moments of the run."""
     return dict.fromkeys(random.Random(seed).sample(range(WORKFLOWS), KILLS), what)
 
 
 @pytest.mark.parametrize("victim", ["worker", "engine"])
-async def test_a_process_is_killed_ten_times(broker: Any, victim: str, tmp_path: Path) -> None:
+async def test_a_process_is_killed_again_and_again(broker: Any, victim: str, tmp_path: Path) -> None:
     with Cluster(tmp_path, broker) as cluster:
         process = cluster.workers[0] if victim == "worker" else cluster.engines[0]
         await run_workflows(cluster, moments(lambda: cluster.restart(process), seed=len(victim)))
 
 
 @pytest.mark.kafka
-async def test_the_broker_is_killed_ten_times(kafka_broker: Any, tmp_path: Path) -> None:
+async def test_the_broker_is_killed_again_and_again(kafka_broker: Any, tmp_path: Path) -> None:
     def kill_and_start() -> None:
         kafka_broker.kill()
         kafka_broker.start()
@@ -81,7 +84,7 @@ async def test_the_broker_is_killed_ten_times(kafka_broker: Any, tmp_path: Path)
 
 async def test_state_folders_are_deleted_mid_run(broker: Any, tmp_path: Path) -> None:
     with Cluster(tmp_path, broker) as cluster:
-        await run_workflows(cluster, {60: cluster.delete_state, 120: cluster.delete_state})
+        await run_workflows(cluster, {WORKFLOWS // 3: cluster.delete_state, WORKFLOWS * 2 // 3: cluster.delete_state})
 
 
 async def run_families(client: Client, kills: dict[int, Callable[[], None]]) -> dict[str, tuple[str, Growing]]:
@@ -144,7 +147,7 @@ async def test_i1_an_engine_that_sleeps_past_its_session_changes_nothing(kafka_b
             sleeper.suspend()
             loop.call_soon_threadsafe(lambda: waking.append(asyncio.ensure_future(wake_later())))
 
-        await run_workflows(cluster, {50: suspend, 150: lambda: None})
+        await run_workflows(cluster, {WORKFLOWS // 4: suspend, WORKFLOWS * 3 // 4: lambda: None})
         assert waking, "the engine was never stopped"
         await asyncio.gather(*waking)
         # It is back, and takes part again.

@@ -46,6 +46,23 @@ def test_a_refused_record_fences_its_producer_and_nothing_after_it_counts(log: K
     assert contents == [b"before", b"a new producer works"]
 
 
+def test_a_fenced_producer_fails_and_drops_at_once_what_still_waits(log: KafkaLog, kafka_namespace: str) -> None:
+    """The client would report it, and let itself be closed, only when it times out."""
+    log.create_topics({kafka_namespace: COMMANDS}, 1)
+    log.alter_topic(kafka_namespace, {"max.message.bytes": "2000"})
+    for number in range(5):
+        producer = log.producer(f"p{number}")
+        acks = []
+        try:
+            for value in (b"before", bytes(range(256)) * 40, *[b"behind"] * 20):
+                acks.append(producer.append(values(kafka_namespace, [value])))
+        except ProducerFencedError:
+            pass  # it knew already
+        assert all(ack.wait(DEADLINE_S) for ack in acks)
+        assert isinstance(acks[1].error(), ProducerFencedError)
+        producer.close()
+
+
 def test_a_refusal_in_the_middle_of_a_call_fails_the_call(log: KafkaLog, kafka_namespace: str) -> None:
     """Only the last record of a partition has a callback: the others' failures must not go unnoticed."""
     topic = kafka_namespace
