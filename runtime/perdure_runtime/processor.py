@@ -256,9 +256,8 @@ class Processor:
                 continue
             # First of all: the mark must stand behind everything that the standby has folded.
             folding = self._standbys.hand_over(partition)
-            mark = OwnerMark(source=self._source(partition), owner=self._instance, time_ms=self._now_ms())
-            record = NewRecord(self.role.restored_topic, partition, self._mark_key(partition), codec.encode(mark))
-            acknowledgement = self._producer.append([record])
+            mark = self._mark(TopicPartition(self.role.restored_topic, partition), partition)
+            acknowledgement = self._producer.append([mark])
             acknowledgement.on_done(lambda _: self.reader.wake())
             self._owned[partition] = Owned(partition, acknowledgement, folding=folding)
         self._follow()
@@ -318,11 +317,8 @@ class Processor:
         assert owned.folding is not None
         partition, folded = owned.partition, owned.folding.folded
         owned.handler, owned.folding = owned.folding.adopt(), None
-        mark = codec.encode(
-            OwnerMark(source=self._source(partition), epoch=owned.epoch, owner=self._instance, time_ms=self._now_ms())
-        )
         for target in self.role.marks(partition):
-            self._outbox.send(NewRecord(target.topic, target.partition, self._mark_key(partition), mark))
+            self._outbox.send(self._mark(target, partition, owned.epoch))
         offsets = owned.handler.take_over(owned.epoch, owned.committed, self._now_ms(), self._outbox)
         if self.role.restored_topic not in offsets:
             self.reader.unassign([TopicPartition(self.role.restored_topic, partition)])
@@ -497,8 +493,8 @@ class Processor:
                 self._membership.poll()
             self._checkpoints.settle()
 
-    def _source(self, partition: int) -> str:
-        return f"{self.role.name}/{partition}"
-
-    def _mark_key(self, partition: int) -> bytes:
-        return mark_key(self._source(partition), self._unique())
+    def _mark(self, target: TopicPartition, partition: int, epoch: int = -1) -> NewRecord:
+        """Our owner mark of a partition, for ``target``; without an epoch, its offset there is the epoch."""
+        source = f"{self.role.name}/{partition}"
+        mark = OwnerMark(source=source, epoch=epoch, owner=self._instance, time_ms=self._now_ms())
+        return NewRecord(target.topic, target.partition, mark_key(source, self._unique()), codec.encode(mark))
