@@ -13,12 +13,14 @@ if __name__ == "__main__" and os.environ.get("PYTHONHASHSEED") != "0":
     os.environ["PYTHONHASHSEED"] = "0"
     os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
 
+from tests.sim.crash_points import SCENARIOS, Result, enumerate_crashes
 from tests.sim.faults import KINDS
 from tests.sim.mutations import MUTATIONS, seeds_needed
 from tests.sim.shrink import describe, shrink
 from tests.sim.simulation import Report, simulate
 
 _SEEDS_FOR_MUTATION_MAX = 300
+_FAILURES_SHOWN_MAX = 5
 
 
 def main() -> int:
@@ -31,10 +33,19 @@ def main() -> int:
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failing seed")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run")
     parser.add_argument("--mutations", nargs="?", const="", metavar="NAME", help="seeds needed to catch broken builds")
+    parser.add_argument(
+        "--crash-points",
+        nargs="?",
+        const="",
+        metavar="SCENARIO",
+        help="kill at every write of small scenarios",
+    )
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if arguments.mutations is not None:
         return _try_mutations(arguments.mutations, arguments.steps)
+    if arguments.crash_points is not None:
+        return _enumerate_crashes(arguments.crash_points)
     first, _, last = (arguments.seeds or str(arguments.seed)).partition("-")
     return _run_seeds(range(int(first), int(last or first) + 1), arguments)
 
@@ -60,6 +71,30 @@ def _run_seeds(seeds: range, arguments: argparse.Namespace) -> int:
                 break
     print(f"{reports.seeds} seeds, {failed} failed; {reports}")
     return 1 if failed else 0
+
+
+def _enumerate_crashes(only: str) -> int:
+    names = [scenario.name for scenario in SCENARIOS]
+    if only and only not in names:
+        print(f"there is no scenario {only!r}; there are: {', '.join(names)}", file=sys.stderr)
+        return 2
+    print(f"{'scenario':<24} {'writes':>7} {'crash points':>13} {'doubled':>8} {'failed':>7}")
+    results: list[Result] = []
+    for scenario in SCENARIOS:
+        if only in ("", scenario.name):
+            result = enumerate_crashes(scenario)
+            results.append(result)
+            print(_row(scenario.name, [result]), flush=True)
+            for point, breach in result.failures[:_FAILURES_SHOWN_MAX]:
+                print(f"  {point or 'without a crash'}: {breach[:4_000]}", flush=True)
+    print(_row("together", results))
+    return 1 if any(result.failures for result in results) else 0
+
+
+def _row(name: str, results: list[Result]) -> str:
+    writes, points = sum(r.writes for r in results), sum(r.crash_points for r in results)
+    failed = sum(len({point for point, _ in r.failures}) for r in results)
+    return f"{name:<24} {writes:>7} {points:>13} {sum(r.doubled for r in results):>8} {failed:>7}"
 
 
 def _try_mutations(only: str, steps: int) -> int:

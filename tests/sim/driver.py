@@ -99,7 +99,12 @@ class Driver:
                 await asyncio.sleep(0.5)
 
     async def _start(self) -> None:
-        while True:
+        for attempt in range(10_000):
+            signal: dict[str, Any] = {}
+            if self._plan.start_signal:
+                value = f"s0.{self._number}.{attempt}"
+                self._outcome.sent.add(value)
+                signal = {"start_signal": "note", "start_signal_args": [value]}
             try:
                 await self._client.start_workflow(
                     Program.run,
@@ -108,6 +113,7 @@ class Driver:
                     task_queue=TASK_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    **signal,
                 )
                 return
             except WorkflowAlreadyStartedError:

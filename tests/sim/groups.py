@@ -146,7 +146,7 @@ class SimMembership:
         if wait_ms > 0:
             world.later(wait_ms, lambda: self._take(ack, offsets))
             return
-        if not self.process.alive and world.network.random() < 0.5:
+        if not self.process.alive and self.process.cut is None and world.network.random() < 0.5:
             return
         if ack in self._commits:
             self._commits.remove(ack)

@@ -40,6 +40,8 @@ class Plan:
     reset_ms: int | None = None
     terminate_ms: int | None = None
     pause_ms: int | None = None
+    #: It is started by a signal.
+    start_signal: bool = False
     queries: list[int] = field(default_factory=list)
     waits_from_start: bool = True
 

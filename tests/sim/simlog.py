@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from perdure_runtime.log import (
     LogError,
@@ -38,6 +39,23 @@ class Faults:
         self.producer_failure = 0.0
 
 
+@dataclass
+class Cut:
+    """How much of a write becomes durable: of its partitions one or all, of their records all or all but the last."""
+
+    #: The number of the only partition; ``None``: all.
+    only: int | None = None
+    short: int = 0
+    #: The call of ``append`` that is cut; ``None``: the process was killed before it, or the write was of another kind.
+    flight: _Flight | None = None
+
+    def kept(self, flight: _Flight, number: int, count: int) -> int:
+        """How many of its ``count`` records for its partition ``number`` arrive."""
+        if flight is not self.flight:
+            return count
+        return 0 if self.only not in (None, number) else count - self.short
+
+
 class Process:
     """A process as the log sees it: killed, stopped, or about to be killed at its next write number so-and-so."""
 
@@ -51,8 +69,11 @@ class Process:
         #: Killed at this many writes from now; ``None``: not.
         self.writes_left: int | None = None
         self.producers: list[SimProducer] = []
+        #: What becomes of its newest write, and of that alone, when it is killed: all earlier ones arrive. ``None``:
+        #: any beginning of what travels does.
+        self.cut: Cut | None = None
 
-    def write(self, what: str) -> bool:
+    def write(self, what: str, records: Sequence[NewRecord] = ()) -> bool:
         """A write is about to happen. True: it still happens, and the process is killed right behind it.
 
         Raises:
@@ -61,8 +82,8 @@ class Process:
         if not self.alive or self.doomed:
             raise SimCrash(self)
         before = self.world.before_write
-        if before is not None:
-            before(self, what)
+        if before is not None and before(self, what, records):
+            return True
         if self.writes_left is None:
             return False
         self.writes_left -= 1
@@ -174,7 +195,7 @@ class SimProducer:
         if not records:
             ack.decide(None)
             return ack
-        killed = self.process.write(f"append {len(records)} records, first to {records[0].topic}")
+        killed = self.process.write(f"append {len(records)} records, first to {records[0].topic}", records)
         if self.closed:
             raise LogError(f"the producer {self.name} is closed")
         if self.failed is not None:
@@ -205,6 +226,8 @@ class SimProducer:
         if faults.producer_failure > 0 and network.random() < faults.producer_failure:
             world.later(network.random() * 20, self.fail)
         if killed:
+            if self.process.cut is not None:
+                self.process.cut.flight = flight
             raise SimCrash(self.process)
         return ack
 
@@ -261,7 +284,15 @@ class SimProducer:
 
     def abandon(self) -> None:
         """Its process is killed."""
-        self._end(late=True)
+        cut = self.process.cut
+        if cut is None:
+            self._end(late=True)
+        else:
+            for flight in self._flights:
+                for number, (where, records) in enumerate(flight.groups.items()):
+                    kept = records[: cut.kept(flight, number, len(records))]
+                    if kept and where not in flight.arrived:
+                        self.log.put(where, kept)
         self._flights.clear()
 
     def _end(self, *, late: bool) -> None:

@@ -77,6 +77,8 @@ class Simulation:
         self.quiet = False
         #: Events of all histories together.
         self.events = 0
+        #: How long an engine is down that was killed at a write; ``None``: any time.
+        self.down_ms: float | None = None
         #: The keys of the dead letters that there must be.
         self.poisoned: set[bytes] = set()
         self._rng = random.Random(f"shape-{seed}")
@@ -131,15 +133,18 @@ class Simulation:
         self._numbers[name] += 1
         cache = self._rng.choice((1000, 1000, 5, 1, 0))
         slots = self._rng.choice((None, None, 1, 3))
-        self.cluster.workers[name] = WorkerProcess(
-            self.cluster,
-            f"{name}.{self._numbers[name]}",
-            TASK_QUEUE,
-            [program.Program],
-            [program.work, program.quick],
-            max_cached_workflows=cache,
-            max_concurrent_activities=slots,
-        )
+        try:
+            self.cluster.workers[name] = WorkerProcess(
+                self.cluster,
+                f"{name}.{self._numbers[name]}",
+                TASK_QUEUE,
+                [program.Program],
+                [program.work, program.quick],
+                max_cached_workflows=cache,
+                max_concurrent_activities=slots,
+            )
+        except SimCrash:  # it was killed when it said that it is there
+            self.world.later(200, lambda: self._start_worker(name))
 
     def _start_client(self, name: str) -> ClientProcess:
         self._numbers[name] += 1
@@ -220,7 +225,8 @@ class Simulation:
             self.cluster.bury()
             for engine in self.cluster.engines.values():
                 if engine.process in dead:
-                    self._start_later(engine, 200 + self._rng.random() * 5_000)
+                    down_ms = 200 + self._rng.random() * 5_000 if self.down_ms is None else self.down_ms
+                    self._start_later(engine, down_ms)
 
     def _look_after(self) -> None:
         """Workers and clients that are dead come back."""
@@ -265,7 +271,7 @@ class Simulation:
             owned: list[int] = []
             for engine in self.cluster.engines.values():
                 processor = engine.actors[role].processor
-                if processor is not None:
+                if processor is not None and engine.process.alive:
                     owned += [p for p, phase in processor.partitions.items() if phase is Phase.LIVE]
             if sorted(owned) != list(range(self.cluster.names.partitions)):
                 return False

@@ -112,7 +112,7 @@ def compare_states(simulation: Simulation) -> list[str]:
     for engine in cluster.engines.values():
         for role_name, actor in engine.actors.items():
             processor, store = actor.processor, actor.store
-            if processor is None or store is None:
+            if processor is None or store is None or not engine.process.alive:
                 continue
             for partition in processor.partitions:
                 owned = processor._owned[partition]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+from perdure_runtime.log import NewRecord
 
 #: When a simulation begins: any time that looks like one.
 START_MS = 1_700_000_000_000
@@ -48,8 +50,9 @@ class World:
         self.trace: list[tuple[int, str]] = []
         #: Processes that were killed within the present step.
         self.doomed: list[Any] = []
-        #: Called before each write of a process, for the enumeration of crash points.
-        self.before_write: Callable[[Any, str], None] | None = None
+        #: Called before each write of a process with what it is and its records, for the enumeration of crash points.
+        #: True: the process is killed right behind the write. It may raise :class:`SimCrash`, too.
+        self.before_write: Callable[[Any, str, Sequence[NewRecord]], bool] | None = None
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._number = 0
         self._ready: list[Actor] = []
