@@ -34,6 +34,8 @@ class Scenario:
     plan: Plan
     #: A client that is killed may reset once more: only the newest run can be compared.
     newest_only: bool = False
+    #: How long to wait at the end for what ends by expiring.
+    settle_ms: int = 4_000
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class _Run:
     doubled: int
 
 
-def _one(name: str, *ops: list[Any], newest_only: bool = False, **sent: Any) -> Scenario:
-    return Scenario(name, Plan(f"w-{name}", {"ops": list(ops)}, **sent), newest_only)
+def _one(name: str, *ops: list[Any], newest_only: bool = False, settle_ms: int = 4_000, **sent: Any) -> Scenario:
+    return Scenario(name, Plan(f"w-{name}", {"ops": list(ops)}, **sent), newest_only, settle_ms)
 
 
 SCENARIOS = (
@@ -94,7 +96,8 @@ SCENARIOS = (
     _one("timer", ["sleep", 500], ["sleep", 1_500]),
     _one("signal", ["signals", 1], ["act", "a", {}], signals=[_LATE_MS]),
     _one("signal-with-start", ["signals", 1], ["act", "a", {}], start_signal=True),
-    _one("update", ["updates", 1], ["act", "a", {}], updates=[_LATE_MS]),
+    # The task that brought an update may outlive its run, and is gone when the update expires.
+    _one("update", ["updates", 1], ["act", "a", {}], updates=[_LATE_MS], settle_ms=35_000),
     _one("child", ["child", "c", {"ops": [["act", "a", {}]]}]),
     _one("child-signal", ["childsignal", "c", {"ops": [["signals", 1]]}]),
     _one("child-failure", ["child", "c", {"ops": [["fail", "f"]]}]),
@@ -192,7 +195,10 @@ def _without_faults(scenario: Scenario) -> tuple[_Run, list[Write]]:
 
 
 def _simulation(scenario: Scenario, *, tracing: bool = False) -> Simulation:
-    return Simulation(1, plans=[scenario.plan], faults=[], tracing=tracing, engines=2, workers=1, clients=1)
+    plans = [scenario.plan]
+    simulation = Simulation(1, plans=plans, faults=[], tracing=tracing, engines=2, workers=1, clients=1)
+    simulation.settle_ms = scenario.settle_ms
+    return simulation
 
 
 def _write(process: Process, what: str, records: Sequence[NewRecord]) -> Write:

@@ -79,6 +79,8 @@ class Driver:
                 others.append(asyncio.ensure_future(self._later(at, action)))
         await self._result()
         await asyncio.gather(*others)
+        if self._reset_run_id not in ("", "none"):
+            await self._result()  # a closed run may have been reset, and another one goes on from there
         outcome.finished = True
 
     async def _later(self, delay_ms: int, action: Any) -> None:

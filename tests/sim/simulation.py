@@ -79,6 +79,8 @@ class Simulation:
         self.events = 0
         #: How long an engine is down that was killed at a write; ``None``: any time.
         self.down_ms: float | None = None
+        #: How long all partitions have to be live before what there is can be judged.
+        self.settle_ms = 4_000
         #: The keys of the dead letters that there must be.
         self.poisoned: set[bytes] = set()
         self._rng = random.Random(f"shape-{seed}")
@@ -257,12 +259,15 @@ class Simulation:
     def _settle(self) -> list[str]:
         """Go on until every partition is owned and live, and everything is written."""
         world = self.world
-        until_ms = world.now_ms + 4_000
-        while world.now_ms < until_ms or not self._all_live():
+        until_ms = world.now_ms + self.settle_ms
+        deadline_ms = until_ms + LIVENESS_MS
+        while world.now_ms < until_ms:
             self._turn()
             if not world.steps & 0xFF:
                 self._look_after()
-            if world.now_ms > until_ms + LIVENESS_MS:
+            if (not world.steps & 0xF or world.now_ms >= until_ms) and not self._all_live():
+                until_ms = world.now_ms + self.settle_ms  # who takes over now has things to do
+            if world.now_ms > deadline_ms:
                 return ["liveness: not all partitions are live in the end"]
         return []
 
