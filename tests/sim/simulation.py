@@ -205,6 +205,8 @@ class Simulation:
         while True:
             self._turn()
             if not world.steps & 0x3F:
+                if self.cluster.bugs:  # a partition that never comes back would take its time
+                    return [f"bug: {error!r}" for error in self.cluster.bugs]
                 if not self.quiet and world.now_ms >= calm_ms:
                     self._calm()
                     deadline_ms = world.now_ms + LIVENESS_MS

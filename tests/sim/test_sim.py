@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.sim.faults import Fault
 from tests.sim.mutations import MUTATIONS, mutated
 from tests.sim.plans import Generator, Plan, expected, steps_of
 from tests.sim.shrink import describe, shrink
@@ -71,3 +72,16 @@ def test_the_model_knows_what_a_plan_comes_to() -> None:
     assert expected(ops) == ["done:a", ["slept", "failed:b"]]
     assert steps_of(ops) == 5
     assert Plan("w", {"ops": ops}, signals=[1, 2]).steps == 7
+
+
+def test_a_poisoned_record_that_stops_its_partition_is_caught() -> None:
+    mutation = next(one for one in MUTATIONS if one.name == "poison stops the partition")
+    plans, faults = Generator(1).plans(10), [Fault(500, "poison", 0.5)]
+
+    healthy = simulate(1, plans=plans, faults=faults)
+    with mutated(mutation):
+        broken = simulate(1, plans=plans, faults=faults)
+
+    assert not healthy.breaches
+    assert broken.kind == "bug"
+    assert "DecodeError" in broken.breaches[0]
