@@ -54,6 +54,7 @@ def needed_acls(names: TopicNames, principal: Principal) -> list[Acl]:
         acls.append(Acl("Read", "group", "prefixed", everything))
     elif principal is Principal.OPERATOR:
         acls += [Acl(operation, "topic", "prefixed", everything) for operation in _OPERATOR_ON_TOPICS]
+        acls.append(Acl("Describe", "group", "prefixed", everything))
     else:
         acls += [Acl(operation, "topic", "literal", names.commands) for operation in ("Write", "DescribeConfigs")]
         acls.append(Acl("Read", "topic", "literal", names.replies))

@@ -21,6 +21,7 @@ from perdure_ops import (
     commands_deployment,
     commands_dlq,
     commands_lifecycle,
+    commands_log,
     commands_operations,
     commands_replay,
     commands_reset,
@@ -47,6 +48,8 @@ app.command("dev")(commands_server.dev)
 app.command("server")(commands_server.server)
 app.command("audit")(commands_audit.audit)
 app.command("dump")(commands_audit.dump)
+app.command("partitions")(commands_log.partitions)
+app.command("lag")(commands_log.lag)
 app.add_typer(commands_dlq.app, name="dlq")
 app.add_typer(commands_topics.app, name="topics")
 commands_workflow.app.command("replay")(commands_replay.replay)

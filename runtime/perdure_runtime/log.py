@@ -177,6 +177,17 @@ class TopicDescription(NamedTuple):
     config: Mapping[str, str]
 
 
+class GroupDescription(NamedTuple):
+    """A group as it is, by partition of its topic.
+
+    ``committed``: what was committed last; absent where nothing was. ``owners``: which member the group has given a
+    partition to, by its instance name; absent while nobody has it.
+    """
+
+    committed: Mapping[int, int]
+    owners: Mapping[int, str]
+
+
 class Log(Protocol):
     """A log. See the module's docstring for its invariants."""
 
@@ -222,6 +233,13 @@ class Log(Protocol):
         ``instance`` names this member across restarts (static membership). ``on_revoked(partitions, lost)`` tells with
         ``lost`` that others may own them already; else it is called before they are given away. Both are called inside
         :meth:`Membership.poll` and must be quick.
+        """
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        """Who owns which partition of ``topic``, and what is committed, without joining; empty for an unknown group.
+
+        Raises:
+            LogUnavailableError: nobody answered. LogError: there is no such topic, or the log refused.
         """
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from perdure_runtime.log import Log
+from perdure_runtime.log import GroupDescription, Log, LogError
 from tests.contract.conftest import LogFactory, TopicFactory
 from tests.contract.reading import Member, drive
 
@@ -84,6 +84,25 @@ def test_commits_are_acknowledged_and_read_by_anybody(
     assert other.membership.committed([2]) == {}
     other.membership.leave()
     member.membership.leave()
+
+
+def test_a_group_is_described_without_joining(log: Log, log_factory: LogFactory, new_topic: TopicFactory) -> None:
+    topic, group = new_topic(partitions=3), unique()
+    assert log_factory().describe_group(group, topic) == GroupDescription({}, {})
+    member = Member(log, group, topic, f"{group}-1")
+    drive([member], lambda: len(member.owned) == 3)
+    ack = member.membership.commit({0: 7, 2: 5})
+    drive([member], ack.done)
+    everything = dict.fromkeys(range(3), f"{group}-1")
+    assert log_factory().describe_group(group, topic) == GroupDescription({0: 7, 2: 5}, everything)
+    assert log_factory().describe_group(group, new_topic()) == GroupDescription({}, {})
+    member.membership.leave()
+    assert log_factory().describe_group(group, topic) == GroupDescription({0: 7, 2: 5}, {})
+
+
+def test_a_group_on_a_topic_that_does_not_exist_is_an_error(log: Log) -> None:
+    with pytest.raises(LogError, match="no-such-topic"):
+        log.describe_group(unique(), "no-such-topic")
 
 
 def test_of_many_commits_the_last_one_wins(log: Log, new_topic: TopicFactory) -> None:

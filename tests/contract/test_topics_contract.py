@@ -7,10 +7,12 @@ import uuid
 
 import pytest
 
-from perdure_runtime.log import Log, LogError, TopicPartition
+from perdure_runtime.embedded import EmbeddedLog
+from perdure_runtime.log import GroupDescription, Log, LogError, TopicPartition
+from perdure_runtime.remote import RemoteLog
 from perdure_schemas.topics import COMMANDS, HISTORY
 from tests.contract.conftest import LogFactory, TopicFactory
-from tests.contract.reading import append, read_from, values
+from tests.contract.reading import Member, append, drive, read_from, values
 
 
 def test_topics_are_created_with_what_their_specs_say(log: Log) -> None:
@@ -85,6 +87,22 @@ def test_a_topic_that_cannot_exist_is_refused(log: Log) -> None:
         log.create_topics({uuid.uuid4().hex: COMMANDS}, 0)
     with pytest.raises(LogError, match="not legal"):
         log.create_topics({"not legal": COMMANDS}, 1)
+
+
+def test_a_group_is_described_through_the_socket() -> None:
+    embedded = EmbeddedLog(None)
+    embedded.create_topics({"shared": COMMANDS}, 2)
+    remote = RemoteLog("127.0.0.1", embedded.serve("127.0.0.1", 0).port)
+    try:
+        member = Member(embedded, "group", "shared", "one")
+        drive([member], lambda: len(member.owned) == 2)
+        assert member.membership.commit({1: 8}).wait(30)
+        assert remote.describe_group("group", "shared") == GroupDescription({1: 8}, {0: "one", 1: "one"})
+        with pytest.raises(LogError, match="nowhere"):
+            remote.describe_group("group", "nowhere")
+    finally:
+        remote.close()
+        embedded.close()
 
 
 @pytest.mark.parametrize("log_factory", ["socket"], indirect=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure_runtime.log import (
+    GroupDescription,
     LogError,
     LogRecord,
     NewRecord,
@@ -555,6 +556,12 @@ class ProcessLog:
         if found is None:
             found = self._log.groups[group] = SimGroup(self._log.world, group, self._log.counts[topic])
         return SimMembership(found, self._process, instance, on_assigned, on_revoked, self._wake)
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        found = self._log.groups.get(group)
+        if found is None:
+            return GroupDescription({}, {})
+        return GroupDescription(dict(found.committed), {p: owner.instance for p, owner in found.owners.items()})
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -20,7 +20,7 @@ from perdure_runtime.embedded.groups import EmbeddedMembership, Group
 from perdure_runtime.embedded.partition import Partition
 from perdure_runtime.embedded.reader import BEGIN, END, EmbeddedReader, wait_any
 from perdure_runtime.embedded.storage import MemoryStorage, RocksStorage, Storage
-from perdure_runtime.log import LogError, NewRecord, Reader, TopicDescription, TopicPartition
+from perdure_runtime.log import GroupDescription, LogError, NewRecord, Reader, TopicDescription, TopicPartition
 from perdure_schemas.limits import PARTITIONS_MAX
 from perdure_schemas.topics import TopicSpec
 
@@ -207,6 +207,17 @@ class EmbeddedLog:
             if shared is None:
                 shared = self._groups[(group, topic)] = Group(group, topic, entry.partitions)
         return EmbeddedMembership(core, shared, instance or uuid.uuid4().hex, on_assigned, on_revoked)
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        core = self._core
+        with core.lock:
+            entry = core.topics.get(topic)
+            if entry is None:
+                raise core.unknown(topic, 0)
+            shared = self._groups.get((group, topic))
+            owners = {} if shared is None else {number: owner.instance for number, owner in shared.owners.items()}
+            found = {number: core.committed.get((group, topic, number)) for number in range(entry.partitions)}
+        return GroupDescription({number: offset for number, offset in found.items() if offset is not None}, owners)
 
     def serve(self, host: str = "127.0.0.1", port: int = 7233) -> Server:
         """Let other processes use this log through a socket, until the server or the log is closed.

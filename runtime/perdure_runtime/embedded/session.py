@@ -247,6 +247,8 @@ class Session:
                     result = log.watermarks(TopicPartition(topic, partition))
                 case protocol.OffsetForTime(topic=topic, partition=partition, timestamp_ms=timestamp_ms):
                     result = log.offset_for_time(TopicPartition(topic, partition), timestamp_ms)
+                case protocol.DescribeGroup(group=group, topic=topic):
+                    result = log.describe_group(group, topic)
         except LogError as refused:
             error = str(refused)
         self._respond(Response(request, error, msgspec.Raw(protocol.encode(result))))

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicCollection
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -26,7 +26,7 @@ from confluent_kafka.admin import (
 )
 
 from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe_need, kafka_error
-from perdure_runtime.log import LogError, TopicDescription, TopicPartition
+from perdure_runtime.log import GroupDescription, LogError, TopicDescription, TopicPartition
 from perdure_schemas.topics import TopicSpec
 
 #: The client's own deadline is hit first, so that its error says why.
@@ -140,6 +140,37 @@ class Admin:
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         for future in self._client.incremental_alter_configs([resource], request_timeout=self._timeout_s).values():
             self._result(future, f"set {', '.join(config)} of the topic {name}", f"AlterConfigs on the topic {name}")
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        """Committed offsets and owners of the partitions of a topic; nothing of a group that does not exist."""
+        asked = [ClientPartition(topic, number) for number in range(self.partition_count(topic))]
+        request = [ConsumerGroupTopicPartitions(group, asked)]
+        committed = {}
+        answer = self._client.list_consumer_group_offsets(request, request_timeout=self._timeout_s)[group]
+        offsets = self._group_result(answer, f"read committed offsets of the group {group}", group)
+        for place in [] if offsets is None else offsets.topic_partitions:
+            if place.error is not None:
+                action = f"read the committed offset of {topic}[{place.partition}] in the group {group}"
+                raise self._errors.translate(action, KafkaException(place.error), describe_need(topic))
+            if place.offset >= 0:
+                committed[place.partition] = place.offset
+        answer = self._client.describe_consumer_groups([group], request_timeout=self._timeout_s)[group]
+        described = self._group_result(answer, f"describe the group {group}", group)
+        owners = {
+            place.partition: member.group_instance_id or member.client_id
+            for member in ([] if described is None else described.members)
+            for place in member.assignment.topic_partitions
+            if place.topic == topic
+        }
+        return GroupDescription(committed, owners)
+
+    def _group_result(self, future: Future[Any], action: str, group: str) -> Any:
+        """A question about a group; ``None`` if there is no such group."""
+        error = self._error_of(future)
+        known = kafka_error(error) if error is not None else None
+        if known is not None and known.code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return None
+        return self._result(future, action, f"Describe on the group {group}")
 
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has (it never changes: see the platform's rules on keys).

@@ -18,7 +18,7 @@ from perdure_runtime.kafka.errors import ErrorTranslator
 from perdure_runtime.kafka.membership import KafkaMembership
 from perdure_runtime.kafka.producer import KafkaProducer
 from perdure_runtime.kafka.reader import KafkaReader
-from perdure_runtime.log import LogClosedError, LogError, TopicDescription, TopicPartition
+from perdure_runtime.log import GroupDescription, LogClosedError, LogError, TopicDescription, TopicPartition
 from perdure_schemas.topics import TopicSpec
 
 _ADMIN_TIMEOUT_S = 10.0
@@ -116,6 +116,11 @@ class KafkaLog:
         with self._lock:
             self._memberships.add(membership)
         return membership
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        """Who owns which partition, and what is committed, without joining."""
+        self._check_open()
+        return self._admin.describe_group(group, topic)
 
     def _opened(self, make: Callable[[], _Opened]) -> _Opened:
         self._check_open()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from perdure_runtime.log import LogClosedError, LogError, Membership, TopicDescription, TopicPartition
+from perdure_runtime.log import GroupDescription, LogClosedError, LogError, Membership, TopicDescription, TopicPartition
 from perdure_runtime.remote import protocol
 from perdure_runtime.remote.link import Link
 from perdure_runtime.remote.producer import CLOSE_FLUSH_S_MAX, Pipe, RemoteLogProducer
@@ -92,6 +92,10 @@ class RemoteLog:
             lambda request: protocol.OffsetForTime(request, topic, number, timestamp_ms), f"look for a time in {topic}"
         )
         return protocol.decode_offset(result)
+
+    def describe_group(self, group: str, topic: str) -> GroupDescription:
+        result = self._ask(lambda number: protocol.DescribeGroup(number, group, topic), f"describe group {group!r}")
+        return GroupDescription(*protocol.decode_group(result))
 
     # --- reading and writing --------------------------------------------------------------------------------------
 

@@ -131,6 +131,14 @@ class OffsetForTime(msgspec.Struct, array_like=True, tag="time", frozen=True):
     timestamp_ms: int
 
 
+class DescribeGroup(msgspec.Struct, array_like=True, tag="group", frozen=True):
+    """Client → server; the response is (committed, owners), both by partition."""
+
+    request: int
+    group: str
+    topic: str
+
+
 class Welcome(msgspec.Struct, array_like=True, tag="welcome", frozen=True):
     """Server → client: which log this is, and how often it was opened."""
 
@@ -188,6 +196,7 @@ ClientMessage = (
     | AlterTopic
     | Watermarks
     | OffsetForTime
+    | DescribeGroup
 )
 ServerMessage = Records | Acks | Response | ReaderFailed
 
@@ -217,6 +226,9 @@ decode_client: Callable[[bytes], ClientMessage] = _decoder(ClientMessage)
 decode_server: Callable[[bytes], ServerMessage] = _decoder(ServerMessage)
 decode_offsets: Callable[[msgspec.Raw], tuple[int, int]] = _decoder(tuple[int, int])
 decode_offset: Callable[[msgspec.Raw], int] = _decoder(int)
+decode_group: Callable[[msgspec.Raw], tuple[dict[int, int], dict[int, str]]] = _decoder(
+    tuple[dict[int, int], dict[int, str]]
+)
 decode_topics: Callable[[msgspec.Raw], list[tuple[str, int, int, dict[str, str]]]] = _decoder(
     list[tuple[str, int, int, dict[str, str]]]
 )

@@ -1,0 +1,125 @@
+"""The commands that look at the log, against a running engine: on the embedded log through its socket, and on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from perdure.client import Client
+from perdure_ops import cli
+from perdure_ops.group_lag import groups_of
+from perdure_runtime.embedded import EmbeddedLog
+from perdure_runtime.kafka import KafkaLog
+from perdure_runtime.log import Log
+from perdure_schemas import keys
+from perdure_schemas.topics import TopicNames
+
+TIMEOUT_S = 60.0
+
+
+class Command:
+    """Runs commands against a platform."""
+
+    def __init__(self, address: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.address = address
+        self._namespace = namespace
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main((*arguments, "--address", self.address, "-n", self._namespace))
+        captured = self._capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def command(platform: tuple[Log, TopicNames], capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    log, names = platform
+    if isinstance(log, KafkaLog):
+        yield Command(f"kafka://{log.bootstrap}", names.namespace, capsys)
+        return
+    server = cast("EmbeddedLog", log).serve("127.0.0.1", 0)
+    yield Command(f"127.0.0.1:{server.port}", names.namespace, capsys)
+    server.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.1)
+
+
+async def test_partitions(command: Command, platform: tuple[Log, TopicNames], client: Client, task_queue: str) -> None:
+    _, names = platform
+    before: dict[int, int] = {}
+
+    def history_rows() -> list[dict[str, object]]:
+        code, out, err = command("partitions", "-o", "json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert {(row["role"], row["partition"]) for row in found["partitions"]} == {
+            (role, number) for role in ("history", "matching", "timers") for number in range(names.partitions)
+        }
+        assert all(row["owner"] and row["epoch"] >= 0 for row in found["partitions"])
+        assert {row["state"] for row in found["partitions"]} == {"owned"}
+        return [row for row in found["partitions"] if row["role"] == "history"]
+
+    before = {cast("int", row["partition"]): cast("int", row["open_workflows"]) for row in history_rows()}
+    handle = await client.start_workflow("Nobody", id=f"{task_queue}-open", task_queue=task_queue)
+    place = keys.partition_of(handle.id, names.partitions)
+    await until(lambda: history_rows()[place]["open_workflows"] == before[place] + 1)
+    code, out, _ = command("partitions", "--no-count")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["role", "partition", "state", "owner", "epoch", "since", "lag", "lag_s"]
+    assert "skew of history (max/mean): open_workflows" in command("partitions")[1].replace("lag 1.00, ", "")
+    await handle.terminate()
+    await until(lambda: history_rows()[place]["open_workflows"] == before[place])
+
+
+async def test_lag_is_what_the_group_has_committed(
+    command: Command, platform: tuple[Log, TopicNames], client: Client, task_queue: str
+) -> None:
+    log, names = platform
+    handle = await client.start_workflow("Nobody", id=f"{task_queue}-lag", task_queue=task_queue)
+    place = keys.partition_of(handle.id, names.partitions)
+
+    def row_of(group: str, partition: int) -> dict[str, object]:
+        code, out, err = command("lag", "-o", "json")
+        assert code == 0, err
+        rows = json.loads(out)
+        assert len(rows) == len(groups_of(names)) * names.partitions
+        (row,) = [row for row in rows if (row["group"], row["partition"]) == (group, partition)]
+        return cast("dict[str, object]", row)
+
+    group = groups_of(names)[0]
+    await until(lambda: row_of(group.name, place)["lag"] == 0)
+    row = row_of(group.name, place)
+    assert (row["topic"], row["lag_s"]) == (names.commands, 0.0)
+    if isinstance(log, KafkaLog):
+        admin = AdminClient({"bootstrap.servers": log.bootstrap})
+        asked = ConsumerGroupTopicPartitions(group.name, [TopicPartition(group.topic, place)])
+        answer = admin.list_consumer_group_offsets([asked])[group.name].result(TIMEOUT_S)
+        assert row["committed"] == answer.topic_partitions[0].offset
+    await handle.terminate()
+
+
+def test_an_unknown_namespace_is_an_error_with_what_to_do(command: Command) -> None:
+    command._namespace = f"none{uuid.uuid4().hex[:8]}"
+    for verb in ("partitions", "lag"):
+        code, out, err = command(verb)
+        assert (code, out) == (1, "")
+        assert "correct the namespace" in err
+        assert len(err.splitlines()) == 1
+
+
+def test_watching_as_one_document_is_refused(command: Command) -> None:
+    code, _, err = command("lag", "--watch", "1", "-o", "json")
+    assert (code, err) == (1, "Error: -o json is one document, and --watch has no end: use -o jsonl\n")
