@@ -1,7 +1,7 @@
-"""``perdure partitions`` and ``perdure lag``: look at the log as operators do. They change nothing.
+"""``perdure partitions``, ``lag`` and ``history``: look at the log as operators do. They change nothing.
 
 This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in
-``perdure_ops.partition_view``.
+``perdure_ops.partition_view`` and ``history_tail``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,15 @@ import typer
 
 from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
 from perdure_ops.output import OutputFormat
+
+history_app = typer.Typer(
+    help="Read the topic of histories, record by record.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@history_app.callback()
+def _history() -> None:
+    """Read the topic of histories, record by record."""
 
 
 def partitions(
@@ -46,3 +55,32 @@ def lag(
     from perdure_ops import partition_view
 
     partition_view.lag(address, namespace, watch, output)
+
+
+@history_app.command()
+def tail(
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    workflow_id: Annotated[
+        str | None, typer.Option("--workflow-id", "-w", metavar="ID", help="Only this workflow's.")
+    ] = None,
+    partition: Annotated[int | None, typer.Option(metavar="N", min=0, help="Only this partition.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until interrupted.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="OFFSET|BEGIN|END", help="Where to begin; BEGIN, or END with --follow."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many lines.")] = None,
+    kcat: Annotated[bool, typer.Option("--kcat", help="Also print to stderr how kcat reads the same records.")] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Print history events as they stand in the topic, one in each line; VOID marks what a deposed owner wrote.
+
+    Records without events, tombstones and owner marks are shown, too. Compaction may have removed what is superseded.
+
+    Example: perdure history tail --workflow-id order-17 --follow
+    """
+    from perdure_ops import history_tail
+
+    request = history_tail.TailRequest(workflow_id, partition, start, limit, follow)
+    history_tail.tail(address, namespace, request, kcat=kcat, output=output)

@@ -123,3 +123,35 @@ def test_an_unknown_namespace_is_an_error_with_what_to_do(command: Command) -> N
 def test_watching_as_one_document_is_refused(command: Command) -> None:
     code, _, err = command("lag", "--watch", "1", "-o", "json")
     assert (code, err) == (1, "Error: -o json is one document, and --watch has no end: use -o jsonl\n")
+
+
+async def test_history_tail(command: Command, client: Client, task_queue: str) -> None:
+    handle = await client.start_workflow("Nobody", id=f"{task_queue}-tail", task_queue=task_queue)
+
+    def tail(*arguments: str) -> list[dict[str, object]]:
+        code, out, err = command("history", "tail", "-w", handle.id, "-o", "jsonl", *arguments)
+        assert code == 0, err
+        return [json.loads(line) for line in out.splitlines()]
+
+    rows = await asyncio.to_thread(tail)
+    assert [row["type"] for row in rows] == ["WorkflowExecutionStarted", "WorkflowTaskScheduled"]
+    assert [row["event_id"] for row in rows] == [1, 2]
+    assert {(row["workflow_id"], row["run_id"], row["void"]) for row in rows} == {
+        (handle.id, handle.first_execution_run_id, False)
+    }
+    following = asyncio.create_task(
+        asyncio.to_thread(tail, "--follow", "--from", str(rows[0]["offset"]), "--limit", "3")
+    )
+    await handle.terminate("enough")
+    followed = await asyncio.wait_for(following, TIMEOUT_S)
+    assert followed[:2] == rows
+    assert followed[2]["type"] == "WorkflowExecutionTerminated"
+    code, out, _ = await asyncio.to_thread(command, "history", "tail", "--from", "BEGIN", "--limit", "1")
+    assert code == 0
+    assert "owner mark" in out
+    code, _, err = await asyncio.to_thread(command, "history", "tail", "-w", handle.id, "--kcat")
+    if command.address.startswith("kafka://"):
+        assert (code, err.split()[:2]) == (0, ["kcat", "-C"])
+    else:
+        assert (code, err.count("kcat reads from Kafka only")) == (1, 1)
+    assert command("history", "tail", "--partition", "0", "--from", "999999")[0] == 1
