@@ -1,7 +1,7 @@
-"""``perdure partitions``, ``lag`` and ``history``: look at the log as operators do. They change nothing.
+"""``perdure partitions``, ``lag``, ``history`` and ``doctor``: look at the log as operators do. They change nothing.
 
 This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in
-``perdure_ops.partition_view`` and ``history_tail``.
+``perdure_ops.partition_view``, ``history_tail`` and ``doctoring``.
 """
 
 from __future__ import annotations
@@ -84,3 +84,30 @@ def tail(
 
     request = history_tail.TailRequest(workflow_id, partition, start, limit, follow)
     history_tail.tail(address, namespace, request, kcat=kcat, output=output)
+
+
+def doctor(
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    age: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How old what waits may be before it is a finding.")
+    ] = 60.0,
+    audit_records: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Audit the log, too, if it holds no more records than that.")
+    ] = 200_000,
+    settle: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long a cluster at work has to be wrong to be wrong.")
+    ] = 5.0,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Look for what is wrong with a namespace, and say why and what to do. Changes nothing.
+
+    Topics and replicas, partitions without an owner, lag, stuck and quarantined runs, dead letters, queues without
+    workers, late timers, and the audit. Ends with 0 if nothing is found, with 1 if something is, with 2 if it could
+    not look.
+
+    Example: perdure doctor --address kafka://b1:9092
+    """
+    from perdure_ops import doctoring
+
+    doctoring.examine(address, namespace, age, audit_records, settle, output)

@@ -169,12 +169,13 @@ class Membership(Protocol):
 
 
 class TopicDescription(NamedTuple):
-    """A topic as it is."""
+    """A topic as it is. ``in_sync``: the fewest in-sync replicas any partition has; -1 where nobody counts them."""
 
     name: str
     partitions: int
     replication: int
     config: Mapping[str, str]
+    in_sync: int = -1
 
 
 class GroupDescription(NamedTuple):

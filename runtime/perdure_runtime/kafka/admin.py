@@ -129,6 +129,7 @@ class Admin:
                 partitions=len(layout.partitions),
                 replication=min(len(partition.replicas) for partition in layout.partitions),
                 config={entry.name: entry.value for entry in entries.values() if entry.value is not None},
+                in_sync=min(len(partition.isr) for partition in layout.partitions),
             )
         return described
 

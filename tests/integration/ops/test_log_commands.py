@@ -20,6 +20,7 @@ from perdure_runtime.kafka import KafkaLog
 from perdure_runtime.log import Log
 from perdure_schemas import keys
 from perdure_schemas.topics import TopicNames
+from tests.support.platform import embedded_platform
 
 TIMEOUT_S = 60.0
 
@@ -29,12 +30,12 @@ class Command:
 
     def __init__(self, address: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.address = address
-        self._namespace = namespace
+        self.namespace = namespace
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
-            cli.main((*arguments, "--address", self.address, "-n", self._namespace))
+            cli.main((*arguments, "--address", self.address, "-n", self.namespace))
         captured = self._capsys.readouterr()
         assert isinstance(ended.value.code, int)
         return ended.value.code, captured.out, captured.err
@@ -49,6 +50,15 @@ def command(platform: tuple[Log, TopicNames], capsys: pytest.CaptureFixture[str]
     server = cast("EmbeddedLog", log).serve("127.0.0.1", 0)
     yield Command(f"127.0.0.1:{server.port}", names.namespace, capsys)
     server.close()
+
+
+@pytest.fixture
+def embedded_command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Commands against a platform of the test's own."""
+    with embedded_platform() as (log, names):
+        server = cast("EmbeddedLog", log).serve("127.0.0.1", 0)
+        yield Command(f"127.0.0.1:{server.port}", names.namespace, capsys)
+        server.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -112,7 +122,7 @@ async def test_lag_is_what_the_group_has_committed(
 
 
 def test_an_unknown_namespace_is_an_error_with_what_to_do(command: Command) -> None:
-    command._namespace = f"none{uuid.uuid4().hex[:8]}"
+    command.namespace = f"none{uuid.uuid4().hex[:8]}"
     for verb in ("partitions", "lag"):
         code, out, err = command(verb)
         assert (code, out) == (1, "")
@@ -155,3 +165,33 @@ async def test_history_tail(command: Command, client: Client, task_queue: str) -
     else:
         assert (code, err.count("kcat reads from Kafka only")) == (1, 1)
     assert command("history", "tail", "--partition", "0", "--from", "999999")[0] == 1
+
+
+async def test_doctor(command: Command, client: Client, task_queue: str) -> None:
+    def checks(*arguments: str) -> dict[str, str]:
+        code, out, err = command("doctor", "-o", "json", *arguments)
+        found = json.loads(out)
+        assert code == (0 if found["healthy"] else 1), err
+        assert all(finding["cause"] and finding["fix"] for finding in found["findings"])
+        return {finding["subject"]: finding["check"] for finding in found["findings"]}
+
+    handle = await client.start_workflow("Nobody", id=f"{task_queue}-doctor", task_queue=task_queue)
+    await until(lambda: checks("--age", "0", "--audit-records", "0").get(task_queue) == "no-worker")
+    assert task_queue not in await asyncio.to_thread(checks, "--age", "3600", "--audit-records", "0")
+    await handle.terminate()
+    await until(lambda: task_queue not in checks("--age", "0", "--audit-records", "0"))
+
+
+async def test_the_doctor_of_a_namespace_that_is_well(embedded_command: Command) -> None:
+    code, out, err = await asyncio.to_thread(embedded_command, "doctor")
+    assert (code, out, err) == (0, "nothing found: namespace default is well\n", "")
+    code, _, err = await asyncio.to_thread(embedded_command, "doctor", "--audit-records", "0")
+    assert code == 0
+    assert err.startswith("not audited: its topics hold up to ")
+
+
+def test_the_doctor_says_that_it_could_not_look(embedded_command: Command) -> None:
+    embedded_command.namespace = "nowhere"
+    code, out, err = embedded_command("doctor")
+    assert (code, out) == (2, "")
+    assert "correct the namespace" in err
