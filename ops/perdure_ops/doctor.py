@@ -135,7 +135,12 @@ def run_findings(runs: Iterable[ExecutionSummary]) -> list[Finding]:
     for check, count in counts.items():
         if count > _NAMED_MAX:
             more = f"{count - _NAMED_MAX} more runs are {check}"
-            findings.append(Finding(check, "", more, "as above", "see them with `perdure workflow list --stuck`"))
+            fix = (
+                "see them with `perdure workflow list --stuck`"
+                if check == "stuck"
+                else "they are named once these are mended"
+            )
+            findings.append(Finding(check, "", more, "as above", fix))
     return findings
 
 
