@@ -15,9 +15,9 @@ from tests.support.skipping import skip_without_broker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 
-WORKFLOWS = 60
-EMBEDDED = ("engine-kill", "worker-stop", "link-cut", "state-damage", "state-delete", "clock-jump", "bad-record")
-KAFKA = ("engine-stop", "worker-kill", "broker-kill", "link-stall", "state-damage", "clock-jump", "bad-record")
+WORKFLOWS = 40
+EMBEDDED = ("engine-kill", "link-cut", "state-damage", "clock-jump")
+KAFKA = ("engine-stop", "broker-kill", "link-stall", "state-delete", "bad-record")
 
 
 @pytest.mark.parametrize(
