@@ -18,7 +18,7 @@ from tests.e2e.faults.cluster import Cluster
 from tests.e2e.faults.program import TASK_QUEUE, Ledger, Step
 
 LEDGERS = 3
-UPDATES = 6
+UPDATES = 4
 PATIENCE = timedelta(minutes=3)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,8 @@ from perdure.worker import Replayer, Worker
 from perdure_schemas.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from perdure_schemas.topics import RECORD_BYTES_MAX
 
-LONG_EVENTS = 50_000
+#: What is promised is 50,000, which ``PERDURE_SLOW_TESTS=1`` shows.
+LONG_EVENTS = 50_000 if "PERDURE_SLOW_TESTS" in os.environ else 12_000
 LONG_BATCH = 500
 REPLAY_S_MAX = 60.0
 MONTH_S_MAX = 20.0
@@ -161,9 +163,7 @@ class Approval:
 
 
 @pytest.mark.slow
-async def test_fifty_thousand_events_replay_and_the_workflow_completes(
-    embedded_client: Client, task_queue: str
-) -> None:
+async def test_a_long_history_replays_and_the_workflow_completes(embedded_client: Client, task_queue: str) -> None:
     client = embedded_client
     async with Worker(client, task_queue=task_queue, workflows=[Batches], activities=[echo]):
         began_s = time.monotonic()

@@ -193,8 +193,9 @@ def test_an_operator_without_one_of_them_is_told_which(
     admin.close()
     for name, value in secure_broker.environment(user).items():
         monkeypatch.setenv(name, value)
+    arguments = ["topics", "apply", "--yes", "--partitions", "1"] if acl.resource_type == "topic" else ["lag"]
     with pytest.raises(SystemExit) as ended:
-        main(["topics", "apply", "--yes", "--address", secure_broker.address, "-n", namespace, "--partitions", "1"])
+        main([*arguments, "--address", secure_broker.address, "-n", namespace])
     said = capsys.readouterr().err
     assert ended.value.code == 1, said
     allowed = phrases(Principal.OPERATOR, index, names)

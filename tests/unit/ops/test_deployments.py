@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from perdure.client import Client
+from perdure.client import Client, WorkflowExecutionCount, WorkflowExecutionCountAggregationGroup
 from perdure_ops import cli, deployments
 from perdure_ops.deployments import Deployment, VersionStatus, read_deployments, with_current, with_ramping
 from perdure_ops.errors import CliError
+from perdure_readside.folding import Folder
+from perdure_readside.index import ExecutionIndex
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.log import NewRecord, TopicPartition
 from perdure_schemas import codec, keys
@@ -56,6 +58,14 @@ def run(log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     class FakeClient:
         async def connection(self) -> FakeConnection:
             return FakeConnection(log)
+
+        async def count_workflows(self, query: str) -> WorkflowExecutionCount:
+            index = ExecutionIndex(None, NAMES.executions)
+            folder = Folder(log, NAMES.executions, NAMES.partitions, index, lambda: NOW_MS)
+            assert folder.catch_up(30)
+            folder.close()
+            groups = [WorkflowExecutionCountAggregationGroup(count, values) for count, values in index.count(query)]
+            return WorkflowExecutionCount(sum(group.count for group in groups), groups)
 
         async def close(self) -> None:
             pass
