@@ -14,11 +14,11 @@ from perdure_ops.dead_letters import Action, Plan
 from perdure_ops.group_lag import READ_SIDE, PartitionLag
 from perdure_runtime import topics_plan
 from perdure_runtime.fence import Fence
+from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import LogRecord, TopicDescription
-from perdure_schemas import codec, keys
+from perdure_schemas import codec
 from perdure_schemas.records import (
     ExecutionSummary,
-    OwnerMark,
     TaskRecord,
     TimerRecord,
     WorkerHeartbeat,
@@ -198,13 +198,8 @@ class Outstanding:
             self._workers.pop(value.worker_id, None)
 
     def _take_thing(self, record: LogRecord) -> None:
-        fence = self._fences.setdefault((record.topic, record.partition), Fence())
-        if keys.is_mark(record.key):
-            mark = codec.decode_as(record.value, OwnerMark)
-            fence.mark(mark.source, mark.epoch if mark.epoch >= 0 else record.offset)
-            return
-        key = keys.parse_fenced_key(record.key or b"")
-        if not fence.admits(f"history/{key.source_partition}", key.epoch):
+        key = admitted_key(self._fences.setdefault((record.topic, record.partition), Fence()), record)
+        if key is None:
             return
         where = (record.topic, record.partition, key.id)
         value = None if record.value is None else codec.decode(record.value)

@@ -15,6 +15,7 @@ from perdure_ops.group_lag import READ_SIDE, PartitionLag, lags_of
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_rows, to_json
 from perdure_runtime.fence import Fence
+from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import Log, LogRecord, TopicPartition
 from perdure_schemas import codec, keys
 from perdure_schemas.records import ExecutionSummary, OwnerMark, WorkflowStatus
@@ -214,18 +215,13 @@ def fold_open_runs(records: Iterable[LogRecord], partition_count: int) -> dict[i
     fences = [Fence() for _ in range(partition_count)]
     found: dict[int, dict[str, ExecutionSummary]] = {number: {} for number in range(partition_count)}
     for record in records:
-        fence, runs = fences[record.partition], found[record.partition]
-        if keys.is_mark(record.key):
-            mark = _mark_of(record)
-            if mark is not None:
-                fence.mark(mark.source, mark.epoch)
-            continue
+        runs = found[record.partition]
         try:
-            key = keys.parse_fenced_key(record.key or b"")
+            key = admitted_key(fences[record.partition], record)
+            if key is None:
+                continue
             summary = None if record.value is None else codec.decode_as(record.value, ExecutionSummary)
         except (ValueError, codec.DecodeError):
-            continue
-        if not fence.admits(f"history/{key.source_partition}", key.epoch):
             continue
         if summary is not None and summary.status is WorkflowStatus.RUNNING:
             runs[key.id] = summary

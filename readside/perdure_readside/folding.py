@@ -15,10 +15,9 @@ import msgspec
 
 from perdure_readside.index import Change, ExecutionIndex
 from perdure_runtime.fence import Fence
+from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import Log, LogRecord, TopicPartition
 from perdure_schemas import codec
-from perdure_schemas.keys import is_mark, parse_fenced_key
-from perdure_schemas.records import OwnerMark
 
 __all__ = ["Folder"]
 
@@ -133,29 +132,17 @@ class Folder:
             self._positions[record.partition] = record.offset + 1
             summaries = newest.setdefault(record.partition, {})
             try:
-                run_id = self._admitted(record)
+                key = admitted_key(self._fences[record.partition], record)
             except (codec.DecodeError, ValueError, msgspec.DecodeError) as error:
                 _logger.error(
                     "event=skipped topic=%s partition=%d offset=%d reason=%r",
                     record.topic, record.partition, record.offset, str(error),
                 )  # fmt: skip
                 continue
-            if run_id is not None:
+            if key is not None:
                 # The last valid record of a run is its newest, and the only one worth decoding.
-                summaries[run_id] = record.value
+                summaries[key.id] = record.value
         self._index.apply(
             Change(partition, summaries, self._positions[partition], self._fences[partition].encode())
             for partition, summaries in newest.items()
         )
-
-    def _admitted(self, record: LogRecord) -> str | None:
-        """The run a record is about; ``None`` for marks and for what is void."""
-        fence = self._fences[record.partition]
-        if is_mark(record.key):
-            mark = codec.decode_as(record.value, OwnerMark)
-            fence.mark(mark.source, mark.epoch)
-            return None
-        if record.key is None:
-            raise ValueError("a summary has no key; only history writes to this topic")
-        key = parse_fenced_key(record.key)
-        return key.id if fence.admits(f"history/{key.source_partition}", key.epoch) else None
