@@ -19,7 +19,7 @@ from perdure_readside.filters import parse
 from perdure_schemas import codec
 from perdure_schemas.records import ExecutionSummary, VersioningBehavior
 
-__all__ = ["Change", "ExecutionIndex", "Page"]
+__all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 
 _logger = logging.getLogger("perdure.readside")
 
@@ -80,6 +80,12 @@ class Page:
 
     summaries: list[bytes]
     next_page_token: bytes
+
+
+def remove_index(path: Path) -> None:
+    """Delete an index that nobody has open: the file, and those that SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class ExecutionIndex:
@@ -221,8 +227,7 @@ class ExecutionIndex:
         except sqlite3.DatabaseError as error:
             reason = str(error)
         _logger.warning("event=index_rebuilt file=%s reason=%r", self._path, reason)
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        remove_index(self._path)
         return self._create(self._connect())
 
     def _connect(self) -> sqlite3.Connection:

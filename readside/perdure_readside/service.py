@@ -18,7 +18,7 @@ from pathlib import Path
 
 from perdure_readside.filters import FilterError
 from perdure_readside.folding import Folder
-from perdure_readside.index import ExecutionIndex
+from perdure_readside.index import ExecutionIndex, remove_index
 from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, NewRecord, Reader, TopicPartition
 from perdure_schemas import codec
 from perdure_schemas.records import (
@@ -107,7 +107,7 @@ class ReadSide:
             except sqlite3.DatabaseError as error:
                 _logger.warning("event=index_discarded reason=%r", str(error))
                 if self._file is not None:
-                    self._file.unlink(missing_ok=True)
+                    remove_index(self._file)
             except Exception:
                 _logger.exception("event=restarting")
             if time.monotonic() - started_s > _RESTART_S_MAX:
