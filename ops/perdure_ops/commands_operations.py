@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perdure_ops.commands_activity import ActivityId
 from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, RunId, WorkflowId
 
 if TYPE_CHECKING:
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 30.0
 
-#: One of these two.
-ActivityId = Annotated[
-    str,
-    typer.Option("--activity-id", "-a", metavar="ID", help="The workflow's id for the activity.", show_default=False),
-]
+#: Instead of an activity id.
 ActivityType = Annotated[
     str,
     typer.Option("--activity-type", metavar="NAME", help="All pending activities of this type.", show_default=False),

@@ -11,7 +11,7 @@ comes twice in a row counts once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -70,19 +70,20 @@ def unpause(run: RunState, command: Command, body: UnpauseActivity, context: Con
 
 def reset(run: RunState, command: Command, body: ResetActivity, context: Context) -> Steps:
     """Count the attempts from 1 again: at once, or from the next one on if one runs, whose worker is told."""
-    if body.restore_original_options:
-        for activity in _find(run, body):
-            fault = _queue_fault(activity, _original_options(run, activity, context))
-            if fault:
-                yield from _refuse(run, command, fault)
-                return
+    found = _find(run, body)
+    original = _original_options(run, found, context) if body.restore_original_options else {}
+    for activity in found:
+        fault = _queue_fault(activity, original[activity.scheduled_event_id]) if original else ""
+        if fault:
+            yield from _refuse(run, command, fault)
+            return
 
     def change(activity: ActivityState) -> dict[str, Any] | None:
         if activity.operator_command_id == command.command_id:
             return None
         changes = _count_anew(activity)
-        if body.restore_original_options:
-            changes |= {"options": _original_options(run, activity, context)}
+        if original:
+            changes |= {"options": original[activity.scheduled_event_id]}
         if activity.paused and not body.keep_paused:
             changes |= {"paused": False, "pause_reason": ""}
         if body.reset_heartbeats:
@@ -95,20 +96,21 @@ def reset(run: RunState, command: Command, body: ResetActivity, context: Context
 def update_options(run: RunState, command: Command, body: UpdateActivityOptions, context: Context) -> Steps:
     """Change options. An attempt that runs keeps those it was handed out with, but its timeouts change at once."""
 
-    def wanted(activity: ActivityState) -> ActivityOptions:
-        return _with_changes(
-            _original_options(run, activity, context) if body.restore_original else activity.options, body
-        )
-
-    for activity in _find(run, body):
-        options = wanted(activity)
+    found = _find(run, body)
+    original = _original_options(run, found, context) if body.restore_original else {}
+    wanted: dict[int, ActivityOptions] = {}
+    for activity in found:
+        options = _with_changes(original[activity.scheduled_event_id] if original else activity.options, body)
         fault = options_fault(options, context.policy) or _queue_fault(activity, options)
         if fault:
             yield from _refuse(run, command, fault)
             return
+        wanted[activity.scheduled_event_id] = options
 
     def change(activity: ActivityState) -> dict[str, Any] | None:
-        options = effective_options(wanted(activity), run.run_timeout_ms, run.deadline_ms, context.now_ms)
+        options = effective_options(
+            wanted[activity.scheduled_event_id], run.run_timeout_ms, run.deadline_ms, context.now_ms
+        )
         if options == activity.options:
             return None
         changes: dict[str, Any] = {"options": options}
@@ -163,13 +165,16 @@ def _queue_fault(activity: ActivityState, options: ActivityOptions) -> str:
     return f"a worker runs activity {options.activity_id!r}; its task queue can be changed while it waits only"
 
 
-def _original_options(run: RunState, activity: ActivityState, context: Context) -> ActivityOptions:
-    """The options the workflow gave, from its history."""
-    for event in context.events_of(run.run_id):
-        if event.event_id == activity.scheduled_event_id:
-            assert isinstance(event.attributes, ActivityTaskScheduled)
-            return without_payloads(event.attributes.options)
-    raise LookupError(f"event {activity.scheduled_event_id} of run {run.run_id} is not in its history")
+def _original_options(
+    run: RunState, activities: Iterable[ActivityState], context: Context
+) -> dict[int, ActivityOptions]:
+    """The options the workflow gave, from its history, by the events that scheduled the activities."""
+    wanted = {activity.scheduled_event_id for activity in activities}
+    return {
+        event.event_id: without_payloads(event.attributes.options)
+        for event in (context.events_of(run.run_id) if wanted else ())
+        if event.event_id in wanted and isinstance(event.attributes, ActivityTaskScheduled)
+    }
 
 
 def _unchanged(command: Command) -> Steps:
