@@ -3,13 +3,16 @@
 ``python -m tests`` runs all of it; ``python -m tests unit contract`` only those tiers of the tests, without the checks.
 Called by the README's test command and by continuous integration.
 
-Tests that drive real processes and brokers depend on what else the machine does. A few of them that fail get one second
-chance, alone; what then passes is named as flaky, and is a bug to fix. No other test gets one.
+The files of tests are spread over as many processes as there are cores, four at most: each has a broker of its own, so
+that tests in different files never meet. Tests that drive real processes and brokers depend on what else the machine
+does. A few of them that fail get one second chance, alone; what then passes is named as flaky, and is a bug to fix. No
+other test gets one.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +28,7 @@ CHECKS = (
 #: Where a failure may come from the machine, and how many such failures still look like bad luck.
 REAL_PARTS = ("tests/integration/", "tests/e2e/")
 FLAKY_MAX = 3
+PROCESSES = min(4, os.cpu_count() or 1)
 LAST_FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 
@@ -39,7 +43,7 @@ def main(tiers: list[str]) -> int:
             return code
     paths = [f"tests/{tier}" for tier in tiers] or ["tests"]
     LAST_FAILED.unlink(missing_ok=True)
-    code = run_pytest(paths)
+    code = run_pytest([f"--numprocesses={PROCESSES}", "--dist=loadfile", *paths])
     failed = sorted(json.loads(LAST_FAILED.read_text())) if code == 1 and LAST_FAILED.exists() else []
     if not failed or len(failed) > FLAKY_MAX or not all(test.startswith(REAL_PARTS) for test in failed):
         return code
