@@ -1,1 +1,1 @@
-"""Measured workloads. ``python -m bench run`` prints latency and throughput on both logs, side by side in one run."""
+"""Measured workloads: ``python -m bench --help``. How and what is measured stands in ``docs/performance.md``."""

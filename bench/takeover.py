@@ -20,7 +20,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.workloads import TASK_QUEUE, WORKFLOWS, One, echo
+from bench.stage import TASK_QUEUE
+from bench.workloads.base import echo
+from bench.workloads.sequence import WORKFLOWS, One
 from perdure.client import Client
 from perdure.worker import Worker
 from perdure_schemas import keys

@@ -1,23 +1,26 @@
-"""What is measured: an engine and a worker on a log, set up and torn down around a measurement."""
+"""What is measured: an engine and workers on a log, set up and torn down around a measurement."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.workloads import TASK_QUEUE, WORKFLOWS, echo
+from bench.stage import TASK_QUEUE, Stage
+from bench.usage import descendants
+from bench.workloads import all_activities, all_workflows
 from perdure.client import Client
 from perdure.worker import Worker
 from perdure_ops.roles import ROLE_NAMES, make_roles
-from perdure_runtime.connect import create_platform_topics
+from perdure_runtime.connect import create_platform_topics, names_of, open_log
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_schemas.topics import TopicNames
+from tests.support.processes import PythonProcess, free_port
 
 #: The targets by name, and what each means.
 TARGETS = {
@@ -25,55 +28,92 @@ TARGETS = {
     "embedded-2p": "embedded log and engine in one process, worker and client in another",
     "kafka": "one Kafka broker, acks=all; the engine in one process, worker and client in another",
 }
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 60.0
 PARTITIONS = 4
+#: How many tasks of each kind a worker takes at a time.
+SLOTS = 200
+#: Roles of processes, as they stand in the figures.
+ALL, CLIENT, CLIENT_AND_WORKER, WORKER, ENGINE, BROKER = "all", "client", "client+worker", "worker", "engine", "broker"
 
 
-@contextlib.asynccontextmanager
-async def _process(*arguments: str, ready: str, folder: Path) -> AsyncIterator[None]:
-    """A child process, from the line that says it is ready until the end of the block."""
-    with (folder / "engine.log").open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=errors
-        )
-        try:
-            assert process.stdout is not None
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                while ready not in (line := (await process.stdout.readline()).decode()):
-                    if not line:
-                        raise RuntimeError(f"the engine did not start: {(folder / 'engine.log').read_text()[-2000:]}")
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+@dataclass(frozen=True)
+class TargetOptions:
+    """How a target is set up.
+
+    Attributes:
+        bootstrap: a Kafka broker that runs; ``None``: one is started for the measurement.
+        partitions: of the namespace.
+        workers: worker processes; 0: the worker runs in the process of the client.
+        engine_processes: on Kafka: ``one``, ``roles``, or a number.
+        data: folder for all data, kept; ``None``: a temporary one.
+    """
+
+    bootstrap: str | None = None
+    partitions: int = PARTITIONS
+    workers: int = 0
+    engine_processes: str = "one"
+    data: Path | None = None
 
 
-def _worker(client: Client) -> Worker:
+def make_worker(client: Client) -> Worker:
+    """A worker for all workloads. Also named on the command line of worker processes."""
     return Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=list(WORKFLOWS.values()),
-        activities=[echo],
-        max_concurrent_activities=200,
-        max_concurrent_workflow_tasks=200,
+        workflows=all_workflows(),
+        activities=all_activities(),
+        max_concurrent_activities=SLOTS,
+        max_concurrent_workflow_tasks=SLOTS,
     )
 
 
 @contextlib.asynccontextmanager
-async def _embedded(folder: Path) -> AsyncIterator[Client]:
+async def _process(name: str, arguments: list[str], folder: Path, ready: str | None) -> AsyncIterator[int]:
+    """A child process, from the line that says it is ready until the end of the block; gives its id."""
+    process = PythonProcess(name, arguments, folder, ready=ready)
+    await asyncio.to_thread(process.start, READY_TIMEOUT_S)
+    try:
+        yield process.pid
+    finally:
+        await asyncio.to_thread(process.terminate)
+
+
+@contextlib.asynccontextmanager
+async def _workers(client: Client, options: TargetOptions, address: str, folder: Path) -> AsyncIterator[list[int]]:
+    """Workers in processes of their own, or here; gives the ids of the former."""
+    async with contextlib.AsyncExitStack() as stack:
+        pids = []
+        for number in range(options.workers):
+            arguments = ["-m", "perdure.worker", "bench.targets:make_worker"]
+            arguments += ["--address", address, "--namespace", client.namespace]
+            pids.append(await stack.enter_async_context(_process(f"worker-{number}", arguments, folder, None)))
+        if not options.workers:
+            await stack.enter_async_context(make_worker(client))
+        yield pids
+
+
+def _processes(workers: list[int], **others: list[int]) -> dict[str, list[int]]:
+    if workers:
+        return {CLIENT: [os.getpid()], WORKER: workers, **others}
+    return {CLIENT_AND_WORKER: [os.getpid()], **others}
+
+
+@contextlib.asynccontextmanager
+async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
+    if options.workers:
+        raise SystemExit("target embedded is one process: --workers needs embedded-2p or kafka")
     log = EmbeddedLog(folder / "log")
-    names = TopicNames(partitions=PARTITIONS)
+    names = TopicNames(partitions=options.partitions)
     create_platform_topics(log, names)
     roles = make_roles(ROLE_NAMES, names)
     engine = Engine(log, names, folder / "state", roles, instance="bench", single_thread=True)
     engine.start()
     try:
-        if not engine.wait_ready(READY_TIMEOUT_S):
+        if not await asyncio.to_thread(engine.wait_ready, READY_TIMEOUT_S):
             raise RuntimeError(f"the engine did not start: {engine.failure()}")
         client = Client.from_log(log, namespace=names.namespace)
-        async with _worker(client):
-            yield client
+        async with make_worker(client):
+            yield Stage("embedded", client, log, names, {ALL: [os.getpid()]}, [folder / "log", folder / "state"])
         await client.close()
     finally:
         engine.stop()
@@ -81,55 +121,69 @@ async def _embedded(folder: Path) -> AsyncIterator[Client]:
 
 
 @contextlib.asynccontextmanager
-async def _embedded_two_processes(folder: Path) -> AsyncIterator[Client]:
-    port = str(_free_port())
+async def _embedded_two_processes(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
+    port = str(free_port())
     arguments = ["-m", "perdure_ops", "dev", "--port", port, "--ui-port", "0", "--data", str(folder / "data")]
-    async with _process(*arguments, ready="ready", folder=folder):
-        client = await Client.connect(f"localhost:{port}")
-        async with _worker(client):
-            yield client
-        await client.close()
+    arguments += ["--partitions", str(options.partitions)]
+    address = f"localhost:{port}"
+    async with contextlib.AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(_process("engine", arguments, folder, "ready"))
+        client = await stack.enter_async_context(_connected(address))
+        workers = await stack.enter_async_context(_workers(client, options, address, folder))
+        log = open_log(address)
+        stack.callback(log.close)
+        processes = _processes(workers, **{ENGINE: [engine]})
+        yield Stage("embedded-2p", client, log, names_of(log, client.namespace), processes, [folder / "data"])
 
 
 @contextlib.asynccontextmanager
-async def _kafka(folder: Path, bootstrap: str | None) -> AsyncIterator[Client]:
+async def _kafka(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
     async with contextlib.AsyncExitStack() as stack:
+        bootstrap, brokers = options.bootstrap, []
+        folders = [folder / "state"]
         if bootstrap is None:
             from tests.support.kafka_broker import NativeBroker
 
-            bootstrap = stack.enter_context(NativeBroker(folder / "kafka")).bootstrap
-        address = f"kafka://{bootstrap}"
-        namespace = f"bench{os.getpid()}"
+            broker = NativeBroker(folder / "kafka", heap_mb=1024, full_jit=True)
+            stack.callback(broker.close)
+            await asyncio.to_thread(broker.start)
+            bootstrap, brokers = broker.bootstrap, [broker.pid]
+            folders.append(folder / "kafka" / "data")
+        address, namespace = f"kafka://{bootstrap}", f"bench{os.getpid()}"
         arguments = ["-m", "perdure_ops", "server", "--address", address, "--namespace", namespace]
-        arguments += ["--partitions", str(PARTITIONS), "--state-dir", str(folder / "state")]
-        await stack.enter_async_context(_process(*arguments, ready="ready", folder=folder))
-        client = await Client.connect(address, namespace=namespace)
-        async with _worker(client):
-            yield client
-        await client.close()
+        arguments += ["--partitions", str(options.partitions), "--state-dir", str(folder / "state")]
+        arguments += ["--processes", options.engine_processes]
+        engine = await stack.enter_async_context(_process("engine", arguments, folder, "ready"))
+        client = await stack.enter_async_context(_connected(address, namespace))
+        workers = await stack.enter_async_context(_workers(client, options, address, folder))
+        log = open_log(address)
+        stack.callback(log.close)
+        processes = _processes(workers, **{ENGINE: [engine, *descendants(engine)]})
+        if brokers:
+            processes[BROKER] = brokers
+        yield Stage("kafka", client, log, names_of(log, namespace), processes, folders if brokers else folders[:1])
 
 
 @contextlib.asynccontextmanager
-async def open_target(name: str, bootstrap: str | None) -> AsyncIterator[Client]:
-    """A client of a freshly started target with a running worker."""
-    with tempfile.TemporaryDirectory(prefix="perdure-bench-") as folder:
-        path = Path(folder)
-        if name == "embedded":
-            target = _embedded(path)
-        elif name == "embedded-2p":
-            target = _embedded_two_processes(path)
-        elif name == "kafka":
-            target = _kafka(path, bootstrap)
+async def _connected(address: str, namespace: str = "default") -> AsyncIterator[Client]:
+    client = await Client.connect(address, namespace=namespace)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+_OPENERS = {"embedded": _embedded, "embedded-2p": _embedded_two_processes, "kafka": _kafka}
+
+
+@contextlib.asynccontextmanager
+async def open_target(name: str, options: TargetOptions) -> AsyncIterator[Stage]:
+    """A freshly started target with running workers."""
+    with contextlib.ExitStack() as stack:
+        if options.data is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perdure-bench-")))
         else:
-            raise SystemExit(f"unknown target {name!r}; there are: {', '.join(TARGETS)}")
-        async with target as client:
-            yield client
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+            folder = options.data / name
+            folder.mkdir(parents=True, exist_ok=True)
+        async with _OPENERS[name](folder, options) as stage:
+            yield stage
