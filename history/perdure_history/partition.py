@@ -28,6 +28,7 @@ from perdure_history.config import HistoryConfig
 from perdure_history.core.decide import Decision, QuarantinedError, RunDecision, decide, quarantine
 from perdure_history.core.effects import Answer, Effect, Ignored
 from perdure_history.core.evolve import finish_record
+from perdure_history.core.state import RunState
 from perdure_history.cron import next_cron_ms
 from perdure_history.layout import POSITIONS, Positions
 from perdure_history.reactions import Reactions
@@ -35,6 +36,7 @@ from perdure_history.restore import Restore
 from perdure_history.runs import Run, Runs, first_numbered, record_id, sent_since
 from perdure_runtime.handler import ACKNOWLEDGED_KEY, Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord
+from perdure_runtime.metrics import CACHED_BYTES, CACHED_RUNS, IGNORED, PROCESS, WORKFLOW_ENDTOEND, Sample
 from perdure_schemas import codec, keys, records
 from perdure_schemas.records import Command, ErrorCode, Event, HistoryRecord, Rejected, StartWorkflow
 from perdure_schemas.topics import RECORD_BYTES_MAX, TopicNames
@@ -43,6 +45,8 @@ __all__ = ["HistoryPartition"]
 
 _logger = logging.getLogger("perdure.history")
 
+#: As lists and metrics call them.
+_STATUS_LABELS = {status: status.value.title().replace("_", "") for status in records.WorkflowStatus}
 #: Room is left for the key, headers and the log's own framing.
 _RECORD_BYTES_MAX = RECORD_BYTES_MAX - 16 * 1024
 #: How many owners before us may have decided a command that none of them got into the history. One that was deposed
@@ -89,6 +93,7 @@ class HistoryPartition:
         committed: int | None,
         clock: Callable[[], int],
     ) -> None:
+        self._namespace = names.namespace
         self._commands_topic = names.commands
         self._history_topic = names.history
         self._executions_topic = names.executions
@@ -352,6 +357,9 @@ class HistoryPartition:
     def _after(self, run: Run, record: HistoryRecord) -> None:
         state = run.state
         if not state.is_open:
+            if first_numbered(record.events):
+                # Nothing numbered follows the close of a run, so this is it.
+                self._note_close(state)
             removal_ms = self._runs.removal_ms(state)
             if self._next_removal_ms is None or removal_ms < self._next_removal_ms:
                 self._next_removal_ms = removal_ms
@@ -361,6 +369,17 @@ class HistoryPartition:
                 "workflow=%s run=%s event=history_grows_large events=%d limit=%d",
                 state.workflow_id, state.run_id, state.last_event_id, self._config.policy.history_events_max,
             )  # fmt: skip
+
+    def _note_close(self, state: RunState) -> None:
+        assert state.status is not None
+        labels = (self._namespace, state.workflow_type, state.task_queue, _STATUS_LABELS[state.status])
+        PROCESS.observe(WORKFLOW_ENDTOEND, labels, (state.close_time_ms - state.start_time_ms) / 1000)
+
+    def samples(self) -> list[Sample]:
+        """See :class:`perdure_runtime.handler.Measured`."""
+        ignored = [Sample(IGNORED, (reason,), count) for reason, count in dict(self.ignored).items()]
+        cached_runs, cached_bytes = self._runs.cached
+        return [*ignored, Sample(CACHED_RUNS, (), cached_runs), Sample(CACHED_BYTES, (), cached_bytes)]
 
     def quarantine(self, record: LogRecord, reason: str, outbox: Outbox) -> None:
         """Put the run that a record concerns into quarantine, and tell whoever asked (I5)."""

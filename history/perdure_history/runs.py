@@ -97,6 +97,11 @@ class Runs:
         self._insert(run)
         return run
 
+    @property
+    def cached(self) -> tuple[int, int]:
+        """How many runs are in memory, and how many bytes their records have there."""
+        return len(self._cached), self._cached_bytes
+
     def current(self, workflow_id: str) -> Run | None:
         """The newest run of a workflow id."""
         run_id = self._current.get(workflow_id)

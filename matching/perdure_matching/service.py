@@ -18,8 +18,10 @@ from perdure_matching.core.placing import detach, fill
 from perdure_matching.core.routing import forget_version, note_version, routing_known, take_routing
 from perdure_matching.core.tasks import remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
+from perdure_matching.monitoring import queue_samples
 from perdure_runtime.handler import Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
+from perdure_runtime.metrics import DISPATCH_LATENCY, PROCESS, Sample
 from perdure_runtime.outgoing import UndeliverableError
 from perdure_schemas import codec, keys, limits
 from perdure_schemas.records import (
@@ -179,6 +181,10 @@ class MatchingPartition:
         """When something is due next, exactly."""
         return None if self.deposed else self.state.wakeups.next_due_ms()
 
+    def samples(self) -> list[Sample]:
+        """See :class:`perdure_runtime.handler.Measured`."""
+        return queue_samples(self.state, self._names.namespace, self._clock())
+
     def checkpoint(self) -> int | None:
         """Stage what changed; returns the offset of ``tasks`` to commit."""
         if self.deposed:
@@ -331,6 +337,9 @@ class MatchingPartition:
             _logger.error("the state store has lost the body of task %s; delete the state folder", task.task_id)
             self._park(output, now_ms)
             return
+        PROCESS.observe(
+            DISPATCH_LATENCY, (self._names.namespace, task.task_queue, task.kind), (now_ms - task.arrived_ms) / 1000
+        )
         run = RunTask(task_id=task.task_id, kind=task.kind, workflow_id=task.workflow_id, run_id=task.run_id, task=body)
         outbox.send(self._message(output.worker, output.dispatch_number, run, now_ms))
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         CliError: a port is in use, a worker reference is wrong, or the engine did not come up.
         LogError, StateStoreError: the data folder is in use, damaged or of another version.
     """
+    from perdure_ops.metrics import LagSource, read_side_samples
     from perdure_ops.user_workers import UserWorkers, load_worker_makers
     from perdure_readside.service import ReadSide
     from perdure_runtime.engine import Engine
@@ -101,7 +103,8 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         announce(_ready_line(options, port, page, len(makers)))
         if page is not None:
             text = f"Development server at {options.host}:{port}, namespace {options.namespace}."
-            endpoints = HttpEndpoints(page, engine, "Perdure dev", text)
+            sources = (LagSource(log, names, "dev"), partial(read_side_samples, read_side, names.namespace))
+            endpoints = HttpEndpoints(page, engine, "Perdure dev", text, sources)
             endpoints.start()
             started.callback(endpoints.stop)
         stop.wait()

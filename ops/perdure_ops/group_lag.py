@@ -67,12 +67,13 @@ def groups_of(names: TopicNames) -> list[Group]:
     return [Group(role, f"{names.prefix}.{names.namespace}.{role}", topic) for role, topic in of.items()]
 
 
-def lags_of(log: Log, names: TopicNames, *, ages: bool = True) -> list[PartitionLag]:
+def lags_of(log: Log, names: TopicNames, *, ages: bool = True, member: str | None = None) -> list[PartitionLag]:
     """How far every group is, by group and partition.
 
     Parameters:
         log / names: where.
         ages: also look how old the oldest record is that is not done.
+        member: only the partitions that this member has.
 
     Raises:
         LogError: the log cannot be asked.
@@ -82,6 +83,8 @@ def lags_of(log: Log, names: TopicNames, *, ages: bool = True) -> list[Partition
     for group in groups_of(names):
         described = log.describe_group(group.name, group.topic)
         for number in range(names.partitions):
+            if member is not None and described.owners.get(number) != member:
+                continue
             place = TopicPartition(group.topic, number)
             low, end = log.watermarks(place)
             committed = described.committed.get(number)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from perdure_ops.metrics import EngineView
+    from perdure_ops.metrics import EngineView, Source
     from perdure_runtime.stats import PartitionStatus
 
 _logger = logging.getLogger("perdure.http")
@@ -75,13 +75,17 @@ class HttpEndpoints:
         engine: whose health is told.
         title: heading of the index page.
         text: what the index page says below it.
+        sources: what else ``/metrics`` shows; asked each time.
     """
 
-    def __init__(self, listener: socket.socket, engine: EngineView, title: str, text: str) -> None:
+    def __init__(
+        self, listener: socket.socket, engine: EngineView, title: str, text: str, sources: Sequence[Source] = ()
+    ) -> None:
         self._listener = listener
         self._engine = engine
         self._title = title
         self._text = text
+        self._sources = sources
         self._server: uvicorn.Server | None = None
         self._stopping = False
         self._lock = threading.Lock()
@@ -110,12 +114,13 @@ class HttpEndpoints:
     def application(self) -> Starlette:
         """The endpoints as an ASGI application."""
         from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
         from starlette.routing import Route
 
         from perdure_ops.metrics import engine_registry, render
 
-        registry = engine_registry(self._engine)
+        registry = engine_registry(self._engine, self._sources)
 
         async def index(_: Request) -> Response:
             return HTMLResponse(_INDEX.format(title=html.escape(self._title), text=html.escape(self._text)))
@@ -132,7 +137,9 @@ class HttpEndpoints:
             return JSONResponse([status._asdict() for status in self._engine.status()])
 
         async def metrics(_: Request) -> Response:
-            return Response(render(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+            return Response(
+                await run_in_threadpool(render, registry), media_type="text/plain; version=0.0.4; charset=utf-8"
+            )
 
         routes = {"/": index, "/healthz": healthz, "/readyz": readyz, "/partitions": partitions, "/metrics": metrics}
         return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])

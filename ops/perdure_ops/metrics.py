@@ -1,37 +1,47 @@
-"""The engine's counters in Prometheus' text format. Called by the HTTP endpoints when ``/metrics`` is asked for."""
+"""The engine's metrics: what its roles, its read side and its groups show when somebody asks.
+
+Nothing here runs on the hot path. Lag is asked of the log, which takes a round trip for each partition, so an answer
+is good for some seconds, and a log that does not answer leaves lag out. Called by the HTTP endpoints for ``/metrics``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, generate_latest
+
+from perdure_ops.group_lag import lags_of
+from perdure_runtime.exposition import SampleCollector, process_registry
+from perdure_runtime.log import Log, LogError
+from perdure_runtime.metrics import (
+    ENGINE_READY,
+    LAG_RECORDS,
+    LAG_SECONDS,
+    READ_SIDE_BEHIND,
+    ROLE_COUNTERS,
+    ROLE_GAUGES,
+    RUNS,
+    STUCK_RUNS,
+    Sample,
+)
+from perdure_schemas.topics import TopicNames
 
 if TYPE_CHECKING:
+    from perdure_readside.service import ReadSide
     from perdure_runtime.stats import PartitionStatus
 
-#: Field of the engine's statistics → what it counts, since the role was (re)started.
-COUNTERS = {
-    "records": "Records read from the log and processed.",
-    "sent": "Records appended to the log.",
-    "batches": "Batches of records processed.",
-    "checkpoints": "Checkpoints written to the state store.",
-    "dead_letters": "Records that could not be processed.",
-    "folded": "Records folded to restore state.",
-    "takeovers": "Partitions taken over.",
-    "standby_folded": "Records folded of partitions that others own.",
-}
-GAUGES = {
-    "live_partitions": "Partitions owned and being worked on.",
-    "restoring_partitions": "Partitions owned and being restored.",
-    "restore_records_remaining": "Offsets that owned partitions have still to fold before they are worked on.",
-    "standby_partitions": "Partitions of others that are folded here, to be taken over at once.",
-    "standby_records_remaining": "Offsets that those have still to fold before they are hot the first time.",
-    "standby_lag_seconds": "Age of the newest folded record while there is more to fold; 0 without.",
-    "checkpoint_age_seconds": "For how long state has been waiting to be written; a second or two under load.",
-}
+__all__ = ["EngineView", "LagSource", "engine_registry", "engine_samples", "read_side_samples", "render"]
+
+_logger = logging.getLogger("perdure.metrics")
+
+#: For how long the lag that was asked for last is good.
+LAG_AGE_S_MAX = 10.0
+
+Source = Callable[[], Sequence[Sample]]
 
 
 class EngineView(Protocol):
@@ -47,41 +57,85 @@ class EngineView(Protocol):
     def status(self) -> Sequence[PartitionStatus]:
         """Every partition that is owned or folded by this engine."""
 
-
-class EngineCollector(Collector):
-    """Reads an engine's statistics when Prometheus asks, so that nothing is counted twice on the hot path."""
-
-    def __init__(self, engine: EngineView) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics as they are now."""
-        stats = self._engine.stats()
-        for field, text in COUNTERS.items():
-            counter = CounterMetricFamily(f"perdure_engine_{field}", text, labels=["role"])
-            for role, values in stats.items():
-                counter.add_metric([role], getattr(values, field))
-            yield counter
-        for field, text in GAUGES.items():
-            gauge = GaugeMetricFamily(f"perdure_engine_{field}", text, labels=["role"])
-            for role, values in stats.items():
-                gauge.add_metric([role], getattr(values, field))
-            yield gauge
-        ready = GaugeMetricFamily("perdure_engine_ready", "1 when every role is live on all partitions it owns.")
-        ready.add_metric([], 1.0 if self._engine.ready else 0.0)
-        yield ready
+    def samples(self) -> Sequence[Sample]:
+        """What the partitions show of themselves."""
 
 
-def engine_registry(engine: EngineView) -> CollectorRegistry:
-    """A registry with an engine's metrics and those of the process."""
-    registry = CollectorRegistry()
-    registry.register(EngineCollector(engine))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+def engine_samples(engine: EngineView) -> Iterator[Sample]:
+    """The samples of an engine: of each role, and of its partitions."""
+    for role, values in engine.stats().items():
+        for field, metric in (ROLE_COUNTERS | ROLE_GAUGES).items():
+            yield Sample(metric, (role,), getattr(values, field))
+    yield from engine.samples()
+    yield Sample(ENGINE_READY, (), 1.0 if engine.ready else 0.0)
+
+
+def read_side_samples(side: ReadSide, namespace: str) -> list[Sample]:
+    """The samples of a read side: what its index holds, and how far that is behind; none while it starts."""
+    overview = side.overview()
+    if overview is None:
+        return []
+    runs = [Sample(RUNS, (namespace, status), count) for status, count in overview.runs.items()]
+    return [
+        *runs,
+        Sample(STUCK_RUNS, (namespace,), overview.stuck),
+        Sample(READ_SIDE_BEHIND, (namespace,), overview.behind),
+    ]
+
+
+class LagSource:
+    """How far an instance's partitions are behind.
+
+    Args:
+        log: the log.
+        names: the namespace.
+        instance: only the partitions that the groups have given to this member.
+        monotonic_s: the clock by which an answer grows old, in seconds.
+    """
+
+    def __init__(
+        self, log: Log, names: TopicNames, instance: str, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._names = names
+        self._instance = instance
+        self._monotonic_s = monotonic_s
+        self._lock = threading.Lock()
+        self._asked_s: float | None = None
+        self._samples: list[Sample] = []
+
+    def __call__(self) -> list[Sample]:
+        """The samples, at most :data:`LAG_AGE_S_MAX` old; none if the log does not answer."""
+        with self._lock:
+            now_s = self._monotonic_s()
+            if self._asked_s is None or now_s - self._asked_s > LAG_AGE_S_MAX:
+                try:
+                    self._samples = self._ask()
+                except LogError as error:
+                    _logger.warning("event=lag_unknown reason=%r", str(error))
+                    self._samples = []
+                self._asked_s = now_s
+            return self._samples
+
+    def _ask(self) -> list[Sample]:
+        now_ms = time.time_ns() // 1_000_000
+        found = []
+        for lag in lags_of(self._log, self._names, member=self._instance):
+            labels = (self._names.namespace, lag.group.role, str(lag.partition))
+            found.append(Sample(LAG_RECORDS, labels, lag.end if lag.lag is None else lag.lag))
+            found.append(Sample(LAG_SECONDS, labels, lag.age_s(now_ms)))
+        return found
+
+
+def engine_registry(engine: EngineView, sources: Sequence[Source] = ()) -> CollectorRegistry:
+    """A registry with an engine's metrics, those of the process, and what the sources say."""
+    registry = process_registry()
+    registry.register(SampleCollector(lambda: engine_samples(engine)))
+    for source in sources:
+        registry.register(SampleCollector(source))
     return registry
 
 
 def render(registry: CollectorRegistry) -> bytes:
-    """The registry in Prometheus' text format."""
+    """The registry in Prometheus' text format. Blocks while the log is asked for lag."""
     return generate_latest(registry)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,7 @@ def prepare_topics(options: ServerOptions) -> TopicNames:
 
 
 def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce: Callable[[], None]) -> None:
+    from perdure_ops.metrics import LagSource, Source, read_side_samples
     from perdure_readside.service import ReadSide
     from perdure_runtime.connect import open_log
     from perdure_runtime.engine import Engine
@@ -181,13 +183,15 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         engine = Engine(log, names, state_folder, roles, instance=instance, standbys=options.standbys)
         engine.start()
         started.callback(engine.stop)
+        sources: list[Source] = [LagSource(log, names, instance)]
         if options.read_side:
             read_side = ReadSide(log, names, state_folder / "readside", instance=instance)
             read_side.start()
             started.callback(read_side.stop)
+            sources.append(partial(read_side_samples, read_side, names.namespace))
         if page is not None:
             endpoints = HttpEndpoints(
-                page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}."
+                page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}.", sources
             )
             endpoints.start()
             started.callback(endpoints.stop)

@@ -95,6 +95,14 @@ class Folder:
         """
         return sum(max(0, self._log.watermarks(p)[1] - self._reader.position(p)) for p in self._partitions)
 
+    def unread(self) -> int:
+        """The same from what was folded last, for other threads.
+
+        Raises:
+            LogError: the log cannot be reached.
+        """
+        return sum(max(0, self._log.watermarks(p)[1] - self._positions[p.partition]) for p in self._partitions)
+
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()

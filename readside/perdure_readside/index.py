@@ -24,7 +24,7 @@ __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 _logger = logging.getLogger("perdure.readside")
 
 #: Grows with every change of the tables or of what stands in them.
-_VERSION = 1
+_VERSION = 2
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
@@ -45,6 +45,7 @@ CREATE INDEX executions_by_start ON executions (start_ms DESC, run_id);
 CREATE INDEX executions_by_workflow ON executions (workflow_id);
 CREATE INDEX executions_by_type ON executions (workflow_type, start_ms DESC, run_id);
 CREATE INDEX executions_by_status ON executions (status, start_ms DESC, run_id);
+CREATE INDEX executions_stuck ON executions (id) WHERE stuck;
 CREATE TABLE attributes (execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL) STRICT;
 CREATE INDEX attributes_by_value ON attributes (name, value, execution_id);
 CREATE INDEX attributes_by_execution ON attributes (execution_id, name);
@@ -205,6 +206,16 @@ class ExecutionIndex:
         statement = compile_count(parse(text), self._kinds)
         rows = self._database.execute(statement.sql, statement.parameters)
         return [(row[0], tuple(STATUS_NAMES.get(value, value or "") for value in row[1:])) for row in rows]
+
+    def overview(self) -> tuple[dict[str, int], int]:
+        """How many runs there are of each status, and how many are stuck. May be called from any thread.
+
+        Raises:
+            sqlite3.Error: it was closed meanwhile.
+        """
+        rows = self._database.execute("SELECT status, count(*) FROM executions GROUP BY status").fetchall()
+        (stuck,) = self._database.execute("SELECT count(*) FROM executions WHERE stuck").fetchone()
+        return {STATUS_NAMES.get(status, status): count for status, count in rows}, stuck
 
     def close(self) -> None:
         """Close the file."""

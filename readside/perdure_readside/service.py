@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from perdure_readside.filters import FilterError
 from perdure_readside.folding import Folder
@@ -35,7 +36,7 @@ from perdure_schemas.records import (
 )
 from perdure_schemas.topics import TopicNames
 
-__all__ = ["ReadSide"]
+__all__ = ["Overview", "ReadSide"]
 
 _logger = logging.getLogger("perdure.readside")
 
@@ -51,6 +52,14 @@ REQUEST_AGE_MS_MAX = 120_000
 _RESTART_S_MIN = 0.2
 _RESTART_S_MAX = 10.0
 _STOP_S = 10.0
+
+
+class Overview(NamedTuple):
+    """What a read side has: runs by status, how many open ones are stuck, and how many records it has still to fold."""
+
+    runs: dict[str, int]
+    stuck: int
+    behind: int
 
 
 class ReadSide:
@@ -80,6 +89,7 @@ class ReadSide:
         self._now_ms = now_ms
         self._stopping = threading.Event()
         self._reader: Reader | None = None
+        self._parts: tuple[ExecutionIndex, Folder] | None = None
         self._thread = threading.Thread(target=self._run, name="perdure-read-side", daemon=True)
 
     def start(self) -> None:
@@ -93,6 +103,19 @@ class ReadSide:
             self._reader.wake()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
+
+    def overview(self) -> Overview | None:
+        """What it has now; ``None`` while it starts, or cannot be asked. May be called from any thread."""
+        parts = self._parts
+        if parts is None:
+            return None
+        index, folder = parts
+        try:
+            runs, stuck = index.overview()
+            return Overview(runs, stuck, folder.unread())
+        except (sqlite3.Error, LogError) as error:
+            _logger.info("event=no_overview reason=%r", str(error))
+            return None
 
     def _run(self) -> None:
         delay_s = _RESTART_S_MIN
@@ -122,6 +145,8 @@ class ReadSide:
             opened.callback(index.close)
             folder = Folder(log, names.executions, names.partitions, index, self._now_ms)
             opened.callback(folder.close)
+            self._parts = (index, folder)
+            opened.callback(setattr, self, "_parts", None)
             _Answering(self, log, names, index, folder, opened).run()
 
 

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, Reader
+from perdure_runtime.metrics import Sample
 from perdure_runtime.processor import IDLE_WAIT_S, Processor
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError, discard
@@ -118,6 +119,11 @@ class Engine:
         return True
 
     @property
+    def instance(self) -> str:
+        """This engine's name across restarts."""
+        return self._instance
+
+    @property
     def ready(self) -> bool:
         """Whether every role is live on all partitions it owns."""
         return all(
@@ -138,6 +144,10 @@ class Engine:
     def status(self) -> list[PartitionStatus]:
         """Every partition that is owned or folded here, by role and number."""
         return [status for processor in list(self._processors.values()) for status in processor.status()]
+
+    def samples(self) -> list[Sample]:
+        """What the partitions that are worked on here show of themselves: gauges and counters."""
+        return [sample for processor in list(self._processors.values()) for sample in processor.samples()]
 
     def wake(self) -> None:
         """Make the roles look at once whether there is something to do. May be called from any thread."""

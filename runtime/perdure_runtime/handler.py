@@ -7,10 +7,11 @@ state, and does no I/O but through the store it was given. All its methods are c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
+from perdure_runtime.metrics import Sample
 
 #: Where the shell writes, with each checkpoint, the offset behind our last acknowledged record in the restored topic:
 #: eight bytes, big-endian. The checkpoint holds the state after every record below it.
@@ -117,6 +118,14 @@ class Inheriting(Protocol):
         Until this is called every record may have been processed by an earlier owner; from ``below`` on none was, as
         far as anybody reads what he wrote.
         """
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A handler with something to show to whoever watches the engine."""
+
+    def samples(self) -> Iterable[Sample]:
+        """Its gauges and counters now. Called on another thread than all else, so it reads copies."""
 
 
 class Role(Protocol):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from perdure_runtime.folding import Folding
-from perdure_runtime.handler import Inheriting, PartitionHandler
+from perdure_runtime.handler import Inheriting, Measured, PartitionHandler
 from perdure_runtime.log import Ack, Log, TopicPartition
+from perdure_runtime.metrics import Sample
+from perdure_runtime.stats import PartitionStatus
 
-__all__ = ["Owned", "Phase"]
+__all__ = ["Owned", "Phase", "samples_of", "statuses"]
 
 
 class Phase(Enum):
@@ -62,3 +65,27 @@ class Owned:
     def remaining(self) -> int:
         """How many offsets are still to be folded; 0 before that is known."""
         return max(0, self.epoch - self.folding.position) if self.folding is not None and self.epoch >= 0 else 0
+
+
+def statuses(role: str, owned: Iterable[Owned], standbys: Mapping[int, int]) -> list[PartitionStatus]:
+    """Where each partition stands, in order.
+
+    Args:
+        role: the name of the role.
+        owned: what it owns.
+        standbys: the partitions of others that it folds, and how many offsets each has still to fold.
+    """
+    found = [PartitionStatus(role, one.partition, one.phase.name.lower(), one.remaining) for one in owned]
+    for partition, remaining in standbys.items():
+        state = "standby, catching up" if remaining else "standby"
+        found.append(PartitionStatus(role, partition, state, remaining))
+    return sorted(found)
+
+
+def samples_of(owned: Iterable[Owned]) -> list[Sample]:
+    """What the handlers of live partitions show of themselves."""
+    samples: list[Sample] = []
+    for one in owned:
+        if one.phase is Phase.LIVE and isinstance(one.handler, Measured):
+            samples += one.handler.samples()
+    return samples

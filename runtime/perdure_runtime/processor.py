@@ -28,9 +28,10 @@ from perdure_runtime.folding import Folding
 from perdure_runtime.gaps import is_marked
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
+from perdure_runtime.metrics import Sample
 from perdure_runtime.newer import refuse_newer
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
-from perdure_runtime.owned import Owned, Phase
+from perdure_runtime.owned import Owned, Phase, samples_of, statuses
 from perdure_runtime.standby import Standbys
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError
@@ -143,14 +144,11 @@ class Processor:
 
     def status(self) -> list[PartitionStatus]:
         """Every partition that is owned or folded here, in order, and how far it is. May be called from any thread."""
-        found = [
-            PartitionStatus(self.role.name, partition, owned.phase.name.lower(), owned.remaining)
-            for partition, owned in list(self._owned.items())
-        ]
-        for partition, remaining in self._standbys.partitions.items():
-            state = "standby, catching up" if remaining else "standby"
-            found.append(PartitionStatus(self.role.name, partition, state, remaining))
-        return sorted(found)
+        return statuses(self.role.name, list(self._owned.values()), self._standbys.partitions)
+
+    def samples(self) -> list[Sample]:
+        """What the live handlers show of themselves. May be called from any thread."""
+        return samples_of(list(self._owned.values()))
 
     def refresh_stats(self) -> ProcessorStats:
         """The counters, with what is measured only when somebody asks."""

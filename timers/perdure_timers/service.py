@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from perdure_runtime.fence import Fence
 from perdure_runtime.handler import Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
+from perdure_runtime.metrics import PROCESS, TIMER_LATENESS, TIMERS_IN_MEMORY, Sample
 from perdure_schemas import codec, keys, limits
 from perdure_schemas.records import OwnerMark, TimerRecord
 from perdure_schemas.topics import TopicNames
@@ -168,7 +169,12 @@ class TimersPartition:
         for timer in self._pending.take_due(now_ms, self._config.fired_per_tick_max):
             partition = keys.partition_of(timer.workflow_id, self._names.partitions)
             value = codec.encode(wake_up(timer))
+            PROCESS.observe(TIMER_LATENESS, (self._names.namespace,), (now_ms - timer.due_ms) / 1000)
             outbox.send(NewRecord(self._names.commands, partition, timer.workflow_id.encode(), value, now_ms))
+
+    def samples(self) -> list[Sample]:
+        """See :class:`perdure_runtime.handler.Measured`."""
+        return [Sample(TIMERS_IN_MEMORY, (), self._pending.waiting_count)]
 
     def next_wakeup_ms(self) -> int | None:
         """When the next timer is due, or the next part of the future must be looked at."""

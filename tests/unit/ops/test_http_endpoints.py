@@ -13,7 +13,7 @@ import pytest
 
 from perdure_ops.errors import CliError
 from perdure_ops.http_endpoints import HttpEndpoints, bind
-from perdure_ops.metrics import COUNTERS, GAUGES
+from perdure_runtime.metrics import ROLE_COUNTERS, ROLE_GAUGES, Sample
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 
 
@@ -23,6 +23,9 @@ class FakeEngine:
 
     def stats(self) -> Mapping[str, ProcessorStats]:
         return {"history": ProcessorStats(records=42, live_partitions=3), "timers": ProcessorStats()}
+
+    def samples(self) -> list[Sample]:
+        return []
 
     def status(self) -> list[PartitionStatus]:
         return [PartitionStatus("history", 0, "restoring", 17), PartitionStatus("history", 1, "standby", 0)]
@@ -83,7 +86,7 @@ def test_where_each_partition_stands_is_told_as_json(endpoints: HttpEndpoints) -
 
 
 def test_every_statistic_has_a_metric() -> None:
-    assert {field.name for field in dataclasses.fields(ProcessorStats)} == set(COUNTERS) | set(GAUGES)
+    assert {field.name for field in dataclasses.fields(ProcessorStats)} == set(ROLE_COUNTERS) | set(ROLE_GAUGES)
 
 
 def test_the_index_names_the_endpoints_and_escapes_its_texts(endpoints: HttpEndpoints) -> None:

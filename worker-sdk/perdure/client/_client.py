@@ -27,6 +27,7 @@ from perdure.client._starting import StartsWorkflows
 from perdure.client._update_with_start import UpdatesWithStart
 from perdure.common import QueryRejectCondition, require_unused
 from perdure.converter import DataConverter
+from perdure.runtime import Runtime
 from perdure.service import RPCError, RPCStatusCode
 from perdure.types import ReturnType, SelfType
 from perdure_runtime import connect
@@ -94,7 +95,7 @@ class Client(StartsWorkflows, UpdatesWithStart):
         rpc_metadata: Mapping[str, str | bytes] = {},
         identity: str | None = None,
         lazy: bool = False,
-        runtime: Any = None,
+        runtime: Runtime | None = None,
     ) -> Client:
         """Connect to the engine.
 
@@ -110,19 +111,21 @@ class Client(StartsWorkflows, UpdatesWithStart):
             interceptors: Around every request; the first is the outermost. Those that are also
                 :class:`perdure.worker.Interceptor` apply to this client's workers, too.
             plugins: Change the converter and the interceptors; see :class:`Plugin`.
-            api_key, tls, retry_config, rpc_metadata, runtime: Not supported; on Kafka, security
-                options stand in the address.
+            runtime: What :mod:`perdure.runtime` has: metrics of this process, which workers of every client share.
+            api_key, tls, retry_config, rpc_metadata: Not supported; on Kafka, security options stand in the address.
 
         Raises:
             RPCError: nobody answers there (``UNAVAILABLE``), or the namespace does not exist (``NOT_FOUND``).
+            TypeError: ``runtime`` is none.
         """
+        if runtime is not None and not isinstance(runtime, Runtime):
+            raise TypeError(f"runtime is a {type(runtime).__name__}; it must be a perdure.runtime.Runtime")
         require_unused(
             {
                 "api_key": api_key,
                 "tls": tls,
                 "retry_config": retry_config,
                 "rpc_metadata": rpc_metadata,
-                "runtime": runtime,
             },
             "Client.connect",
         )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from perdure.client import Client
 from perdure.envconfig import ClientConfig
+from perdure.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from perdure.service import RPCError
 from perdure.worker._processes import CHILD_OPTION, load_maker, run_workers, stop_event_of_process, supervise
 
@@ -27,6 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--namespace", metavar="NAME", help="the namespace; default if not given")
     parser.add_argument("--profile", metavar="NAME", help="a connection profile; see perdure.envconfig")
     parser.add_argument("--config-file", metavar="FILE", help="the file of connection profiles")
+    parser.add_argument(
+        "--metrics-address",
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus; of several processes each takes the next port",
+    )
     parser.add_argument(CHILD_OPTION, action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -35,8 +41,10 @@ async def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     stop = stop_event_of_process(with_stdin=arguments.child)
     if arguments.processes > 1:
         command = [sys.executable, "-m", "perdure.worker", *argv, "--processes", "1", CHILD_OPTION]
-        await supervise(command, arguments.processes, stop)
+        await supervise([[*command, *_metrics_of(arguments, n)] for n in range(arguments.processes)], stop)
         return
+    if arguments.metrics_address is not None:
+        Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(arguments.metrics_address)))
     maker = load_maker(arguments.reference)
     config = ClientConfig.load_client_connect_config(arguments.profile, config_file=arguments.config_file)
     if arguments.address is not None:
@@ -45,6 +53,14 @@ async def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         config["namespace"] = arguments.namespace
     client = await Client.connect(**config)
     await run_workers(maker, client, stop)
+
+
+def _metrics_of(arguments: argparse.Namespace, number: int) -> list[str]:
+    """Where one of several processes serves its metrics. The last option of a kind counts."""
+    if arguments.metrics_address is None:
+        return []
+    host, port = PrometheusConfig(arguments.metrics_address).host_and_port()
+    return ["--metrics-address", f"{host}:{port + number if port else 0}"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_maker(arguments.reference)
         asyncio.run(_run(arguments, given))
-    except (ValueError, TypeError, RPCError) as error:
+    except (ValueError, TypeError, RPCError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

@@ -35,6 +35,7 @@ from perdure.worker._activity_interception import execute_intercepted
 from perdure.worker._attempt import Attempt, Heartbeats, throttle_interval_s
 from perdure.worker._codec import Codec
 from perdure.worker._inbox import Inbox
+from perdure.worker._metrics import WorkerMetrics
 from perdure.worker._options import WorkerOptions
 from perdure.worker._outbox import Outbox, Outgoing
 from perdure.worker._shared_state import ProcessRun
@@ -67,6 +68,7 @@ class Activities:
         payload_codec: Applied to what comes and goes.
         loop: Runs async activities.
         worker_id: The worker.
+        metrics: Told of each attempt.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Activities:
         payload_codec: Codec,
         loop: asyncio.AbstractEventLoop,
         worker_id: str,
+        metrics: WorkerMetrics,
     ) -> None:
+        self._metrics = metrics
         self._options = options
         self._client = client
         self._connection = connection
@@ -90,7 +94,9 @@ class Activities:
         self._codec = payload_codec
         self._loop = loop
         self._converter: DataConverter = client.data_converter
-        self._ends = Ends(options, self._converter, has_codec=payload_codec.active, worker_id=worker_id)
+        self._ends = Ends(
+            options, self._converter, has_codec=payload_codec.active, worker_id=worker_id, metrics=metrics
+        )
         self._running: dict[str, Attempt] = {}
         self._async_tasks: set[asyncio.Task[None]] = set()
         self._ready: list[Outgoing] = []
@@ -106,6 +112,7 @@ class Activities:
             if definition is None:
                 self._refuse(run, task)
                 continue
+            self._metrics.activity_started(task)
             attempt = Attempt(run, task, definition, self._loop, self._connection.now_ms())
             attempt.heartbeats = Heartbeats(
                 attempt,

@@ -19,6 +19,7 @@ from perdure.converter._failure import loggable
 from perdure.converter._walk import payloads_in
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 from perdure.worker._attempt import Attempt
+from perdure.worker._metrics import WorkerMetrics
 from perdure.worker._options import WorkerOptions
 from perdure_schemas.records import (
     ActivityLeftOpen,
@@ -44,9 +45,19 @@ class Ends:
         converter: Converts results and errors.
         has_codec: Whether payloads change after this, so that their size is not known yet.
         worker_id: The worker.
+        metrics: Told of each end.
     """
 
-    def __init__(self, options: WorkerOptions, converter: DataConverter, *, has_codec: bool, worker_id: str) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        converter: DataConverter,
+        *,
+        has_codec: bool,
+        worker_id: str,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._metrics = metrics
         self._options = options
         self._converter = converter
         self._has_codec = has_codec
@@ -54,6 +65,7 @@ class Ends:
 
     def returned(self, attempt: Attempt, result: Any) -> Ended | None:
         """The attempt returned; ``None`` if nobody wants the result."""
+        self._note(attempt, "completed")
         if attempt.gone:
             return None
         return ActivityTaskCompleted(
@@ -66,6 +78,8 @@ class Ends:
     def raised(self, attempt: Attempt, error: BaseException) -> Ended | None:
         """The attempt raised; ``None`` if nobody wants to know."""
         cancellation = attempt.cancellation
+        ended = isinstance(error, (CompleteAsyncError, asyncio.CancelledError, CancelledError))
+        self._note(attempt, "other" if ended else "failed")
         if attempt.gone:
             return None
         if isinstance(error, CompleteAsyncError) and attempt.on_local_end is not None:
@@ -104,6 +118,10 @@ class Ends:
             exc_info=loggable(error, self._converter.failure_converter),
         )
         return self.failed(attempt, error)
+
+    def _note(self, attempt: Attempt, outcome: str) -> None:
+        local = attempt.on_local_end is not None
+        self._metrics.activity_ended(attempt.task, attempt.started_time_ms, local=local, outcome=outcome)
 
     def _cancelled(self, attempt: Attempt, error: BaseException) -> ActivityTaskCanceled:
         details = error.details if isinstance(error, CancelledError) else ()

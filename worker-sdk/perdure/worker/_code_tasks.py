@@ -8,6 +8,7 @@ ends in a command, or is released so that another worker can have it; what a cod
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from perdure.worker._codec import Codec
 from perdure.worker._histories import CodeTask, HistoryFetcher
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalActivityRunner, LocalEvent
+from perdure.worker._metrics import WorkerMetrics
 from perdure.worker._outbox import Outgoing
 from perdure.worker._timers import Timer, TimerThread
 from perdure_schemas.limits import PAYLOAD_BYTES_MAX
@@ -61,6 +63,7 @@ class CodeTasks:
         identity: Stands in every answer.
         local_activities: Makes the runner of local activities, given where its news go.
         timers: Calls later.
+        metrics: Told of each workflow task.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class CodeTasks:
         identity: str,
         local_activities: Callable[[Callable[[LocalEvent], None]], LocalActivityRunner],
         timers: TimerThread,
+        metrics: WorkerMetrics,
     ) -> None:
+        self._metrics = metrics
         self._identity = identity
         self._runner = runner
         self._connection = connection
@@ -186,8 +191,14 @@ class CodeTasks:
         self._cuts.pop(run_id).cancel()
 
     def _run_workflow_task(self, run: RunTask, task: WorkflowTask, records: list[HistoryRecord]) -> _Answer | None:
-        now_ms = max(self._connection.now_ms(), _newest_event_time_ms(records))
-        return self._runner.run_task(run.workflow_id, run.run_id, task, records, now_ms)
+        newest_ms = _newest_event_time_ms(records)
+        now_ms = max(self._connection.now_ms(), newest_ms)
+        cached = self._runner.next_event_id(run.run_id) > 1
+        started_s = time.perf_counter()
+        answer = self._runner.run_task(run.workflow_id, run.run_id, task, records, now_ms)
+        ran_s = time.perf_counter() - started_s
+        self._metrics.workflow_task(task, records, now_ms - newest_ms, ran_s, answer, cached=cached)
+        return answer
 
     def _answer_query(self, run: RunTask, task: QueryTask, records: list[HistoryRecord]) -> QueryTaskCompleted:
         result, failure = self._runner.query(run.workflow_id, run.run_id, task, records)

@@ -74,6 +74,18 @@ class Registration:
         self.inbox_partition = TopicPartition(names.work(options.task_queue), partition_of(worker_id, names.partitions))
         self._target = TopicPartition(names.workers, partition_of(options.task_queue, names.partitions))
         self.draining = False
+        #: As they were said last: of workflow tasks, and of activities.
+        self._slots_said = (0, 0)
+
+    def slots(self) -> dict[str, tuple[int, int]]:
+        """By kind, for metrics: how many slots there are, and how many are used. May be called from any thread."""
+        held = self._inbox.held()
+        activities = sum(1 for one in held if is_activity_task(one.task_id))
+        workflow_slots, activity_slots = self._slots_said
+        return {
+            "WorkflowWorker": (workflow_slots, len(held) - activities),
+            "ActivityWorker": (activity_slots, activities),
+        }
 
     def heartbeat(self, *, probed: bool = False) -> None:
         """Say that the worker lives. A log that is away makes no error here: the next heartbeat follows.
@@ -86,14 +98,18 @@ class Registration:
         held = self._inbox.held()
         activities_held = sum(1 for one in held if is_activity_task(one.task_id))
         tuner, options = self._options.tuner, self._options
+        self._slots_said = (
+            tuner.workflow.slots(len(held) - activities_held) if options.workflows else 0,
+            tuner.activity.slots(activities_held) if options.has_activities else 0,
+        )
         self._append(
             WorkerHeartbeat(
                 worker_id=self._worker_id,
                 task_queue=self._options.task_queue,
                 identity=self._options.identity,
                 inbox_partition=self.inbox_partition.partition,
-                workflow_slots=tuner.workflow.slots(len(held) - activities_held) if options.workflows else 0,
-                activity_slots=tuner.activity.slots(activities_held) if options.has_activities else 0,
+                workflow_slots=self._slots_said[0],
+                activity_slots=self._slots_said[1],
                 held=held,
                 last_dispatch_epoch=epoch,
                 last_dispatch_number=number,

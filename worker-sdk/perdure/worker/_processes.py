@@ -100,9 +100,9 @@ def restart_delay_s(previous_s: float, run_s: float) -> float:
     return min(previous_s * 2, RESTART_DELAY_S_MAX)
 
 
-async def supervise(command: Sequence[str], processes: int, stop: asyncio.Event) -> None:
-    """Keep ``processes`` children running until ``stop`` is set; they are stopped with SIGTERM and waited for."""
-    await asyncio.gather(*(_keep(f"worker-{number}", command, stop) for number in range(1, processes + 1)))
+async def supervise(commands: Sequence[Sequence[str]], stop: asyncio.Event) -> None:
+    """Keep a child running for each command until ``stop`` is set; they are stopped with SIGTERM and waited for."""
+    await asyncio.gather(*(_keep(f"worker-{number}", command, stop) for number, command in enumerate(commands, 1)))
 
 
 async def _keep(name: str, command: Sequence[str], stop: asyncio.Event) -> None:

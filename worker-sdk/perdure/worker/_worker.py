@@ -25,6 +25,7 @@ from perdure.worker._codec import Codec
 from perdure.worker._dispatch import DispatchThread, Registration
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalActivityRunner
+from perdure.worker._metrics import WorkerGauges, WorkerMetrics
 from perdure.worker._options import WorkerOptions, options_of
 from perdure.worker._outbox import Outbox
 from perdure.worker._plugin import WorkerConfig, run_in_plugins, worker_plugins
@@ -306,9 +307,11 @@ class _Parts:
         self._registration = Registration(self.worker_id, options, connection, self._producer, self._inbox)
         converter = client.data_converter
         payload_codec = Codec(converter.wire_codec, loop)
+        self._metrics = WorkerMetrics(client.namespace, options.task_queue, connection.now_ms)
         self._activities = Activities(
-            options, client, connection, self._inbox, self._outbox, self._timers, payload_codec, loop, self.worker_id
-        )
+            options, client, connection, self._inbox, self._outbox, self._timers, payload_codec, loop, self.worker_id,
+            self._metrics,
+        )  # fmt: skip
         self._watchdog = None if options.debug_mode or not options.workflows else Watchdog()
         runner = WorkflowRunner(
             options.workflows,
@@ -349,8 +352,12 @@ class _Parts:
                     self._activities, self._timers, connection.now_ms, options.tuner.local_activity, tell
                 ),
                 self._timers,
+                self._metrics,
             ),
             on_fatal,
+        )
+        self._gauges = WorkerGauges(
+            client.namespace, options.task_queue, lambda: runner.cached_count, self._registration.slots
         )
         self._draining = False
 
@@ -365,6 +372,7 @@ class _Parts:
         if self._watchdog is not None:
             self._watchdog.start()
         self._dispatch.start()
+        self._metrics.started(self._gauges)
 
     async def drain(self, graceful_timeout_s: float) -> None:
         """Take nothing new, let what runs finish or cancel it, and get its completions into the log."""
@@ -380,6 +388,7 @@ class _Parts:
 
     def close(self) -> None:
         """Stop the threads, say good-bye, and let go of everything. Blocks."""
+        self._metrics.stopped(self._gauges)
         self._dispatch.stop()
         self._producer.flush(_FLUSH_TIMEOUT_S)
         self._registration.stopped()

@@ -1,0 +1,104 @@
+"""Metrics in Prometheus' text format: collectors of what is recorded, and an HTTP server for a process without one.
+
+Called by the engine's endpoints and by :mod:`perdure.runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from perdure_runtime.metrics import PROCESS, Buckets, Kind, Metric, Recorder, Sample
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+__all__ = ["RecorderCollector", "SampleCollector", "families_of", "process_registry", "serve"]
+
+
+def families_of(samples: Iterable[Sample]) -> Iterator[Family]:
+    """Counters and gauges as Prometheus' client has them; what several say of one series is added up."""
+    sums: dict[Metric, dict[tuple[str, ...], float]] = {}
+    for metric, labels, value in samples:
+        series = sums.setdefault(metric, {})
+        series[labels] = series.get(labels, 0.0) + value
+    for metric, series in sums.items():
+        family: CounterMetricFamily | GaugeMetricFamily
+        if metric.kind is Kind.COUNTER:
+            family = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)
+        else:
+            family = GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
+        for labels, value in series.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+def _histogram(metric: Metric, series: Iterable[tuple[tuple[str, ...], Buckets]]) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+    names = [*map(floatToGoString, metric.bounds_s), "+Inf"]
+    for labels, buckets in series:
+        below = 0
+        cumulative = []
+        for name, count in zip(names, buckets.counts, strict=True):
+            below += count
+            cumulative.append((name, float(below)))
+        family.add_metric(labels, cumulative, buckets.sum_s)
+    return family
+
+
+class RecorderCollector(Collector):
+    """What a process recorded, and what the sources of its recorder say."""
+
+    def __init__(self, recorder: Recorder = PROCESS) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterator[Family]:
+        """The metrics as they are now."""
+        for metric, series in self._recorder.histograms().items():
+            yield _histogram(metric, series.items())
+        yield from families_of(self._recorder.samples())
+
+    def describe(self) -> Iterator[Family]:
+        """Names only, so that registering asks nobody."""
+        return iter(())
+
+
+class SampleCollector(Collector):
+    """Asks for samples when Prometheus does, so that nothing is counted twice on the hot path."""
+
+    def __init__(self, source: Callable[[], Iterable[Sample]]) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Family]:
+        """The metrics as they are now."""
+        return families_of(self._source())
+
+    def describe(self) -> Iterator[Family]:
+        """Names only, so that registering asks nobody."""
+        return iter(())
+
+
+def process_registry(recorder: Recorder = PROCESS) -> CollectorRegistry:
+    """A registry with what this process recorded, and with its memory, processor time and garbage."""
+    registry = CollectorRegistry()
+    registry.register(RecorderCollector(recorder))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def serve(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
+    """Serve a registry at ``/metrics`` (and everywhere else) from a thread; close the server to stop.
+
+    Raises:
+        OSError: the port is in use, or the address is not one of this machine.
+    """
+    server, _ = start_http_server(port, addr=host, registry=registry)
+    return server
