@@ -21,6 +21,7 @@ from perdure_ops.errors import CliError
 from perdure_ops.http_endpoints import HttpEndpoints, bind
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_ops.stopping import StopRequest
+from perdure_runtime.garbage import collect_less_often
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -96,6 +97,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         read_side = ReadSide(log, names, None if options.data is None else state_folder / "readside", instance="dev")
         read_side.start()
         started.callback(read_side.stop)
+        collect_less_often()
         if makers:
             workers = UserWorkers(makers, lambda: _client(log, names), stop.ask)
             started.callback(workers.stop)

@@ -24,6 +24,7 @@ from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_ops.stopping import StopRequest
 from perdure_ops.supervisor import READY_PREFIX, ChildSpec, Supervisor
 from perdure_runtime.connect import without_secrets
+from perdure_runtime.garbage import collect_less_often
 
 if TYPE_CHECKING:
     from perdure_runtime.engine import Engine
@@ -199,6 +200,7 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
             target=_watch_start, args=(engine, announce, stop), name="perdure-starting", daemon=True
         )
         watching.start()
+        collect_less_often()
         stop.wait()
         _logger.info("event=stopping")
 

@@ -58,7 +58,7 @@ class QuarantinedError(Exception):
     """A message for a quarantined run: it is not processed and belongs to the dead letters (I5)."""
 
 
-class RunDecision(msgspec.Struct):
+class RunDecision(msgspec.Struct, gc=False):
     """What a command means for one run. ``state`` is the state after it.
 
     ``wake_up_number`` and ``wake_up_due_ms`` are the run's wake-up from here on; ``state`` gets them with the record.
@@ -84,7 +84,7 @@ class RunDecision(msgspec.Struct):
         )
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """What a command means: for each run it touches (in the order of their parts), and for an asker without a run."""
 
     runs: list[RunDecision] = []

@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class Effect(msgspec.Struct, frozen=True):
+class Effect(msgspec.Struct, frozen=True, gc=False):
     """Base of all effects."""
 
 
@@ -167,7 +167,7 @@ class SendHistoryPage(Effect, frozen=True):
     bytes_max: int
 
 
-class PendingQuery(msgspec.Struct, frozen=True):
+class PendingQuery(msgspec.Struct, frozen=True, gc=False):
     """A query on its way. ``seen_event_id``: how far the workflow code must have seen the history before it."""
 
     query_id: str

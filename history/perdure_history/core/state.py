@@ -121,7 +121,7 @@ class ExternalRequestStatus(StrEnum):
     REFUSED = "REFUSED"
 
 
-class WorkflowTaskState(msgspec.Struct, kw_only=True, array_like=True):
+class WorkflowTaskState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """The outstanding workflow task.
 
     Attributes:
@@ -138,7 +138,7 @@ class WorkflowTaskState(msgspec.Struct, kw_only=True, array_like=True):
     last_failure: Failure | None = None
 
 
-class ActivityState(msgspec.Struct, kw_only=True, array_like=True):
+class ActivityState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A pending activity and its current attempt. Times of 0 are not known (yet).
 
     Attributes:
@@ -190,14 +190,14 @@ def was_reset(attempt: ActivityState | ActivityAttemptRecorded) -> bool:
     return attempt.attempts_before >= attempt.attempt
 
 
-class TimerState(msgspec.Struct, kw_only=True, array_like=True):
+class TimerState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A running timer of the workflow."""
 
     started_event_id: int
     due_time_ms: int
 
 
-class UpdateState(msgspec.Struct, kw_only=True, array_like=True):
+class UpdateState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """An update the run has accepted. ``completed_event_id`` is 0 while its handler runs."""
 
     accepted_event_id: int
@@ -209,7 +209,7 @@ class UpdateState(msgspec.Struct, kw_only=True, array_like=True):
         return UpdateStatus.COMPLETED if self.completed_event_id else UpdateStatus.ACCEPTED
 
 
-class ChildState(msgspec.Struct, kw_only=True, array_like=True):
+class ChildState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A child workflow that is open or being started."""
 
     initiated_event_id: int
@@ -221,7 +221,7 @@ class ChildState(msgspec.Struct, kw_only=True, array_like=True):
     run_id: str = ""
 
 
-class ExternalRequestState(msgspec.Struct, kw_only=True, array_like=True):
+class ExternalRequestState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A signal or a request to stop that another workflow has not answered yet."""
 
     initiated_event_id: int
@@ -230,7 +230,7 @@ class ExternalRequestState(msgspec.Struct, kw_only=True, array_like=True):
     run_id: str = ""
 
 
-class RunState(msgspec.Struct, kw_only=True, array_like=True):
+class RunState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A run. ``status`` is ``None`` before its first event. Times and deadlines of 0 are not set.
 
     Attributes:

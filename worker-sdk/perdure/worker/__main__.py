@@ -18,6 +18,7 @@ from perdure.envconfig import ClientConfig
 from perdure.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from perdure.service import RPCError
 from perdure.worker._processes import CHILD_OPTION, load_maker, run_workers, stop_event_of_process, supervise
+from perdure_runtime.garbage import collect_less_often
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +53,7 @@ async def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     if arguments.namespace is not None:
         config["namespace"] = arguments.namespace
     client = await Client.connect(**config)
+    collect_less_often()
     await run_workers(maker, client, stop)
 
 

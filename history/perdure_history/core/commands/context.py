@@ -34,7 +34,7 @@ def no_events(run_id: str) -> list[Event]:
     raise LookupError(f"the history of run {run_id} is not at hand")
 
 
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, gc=False):
     """The circumstances of a decision; all of them follow from the log.
 
     Attributes:
