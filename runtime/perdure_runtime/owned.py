@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -10,9 +11,11 @@ from perdure_runtime.folding import Folding
 from perdure_runtime.handler import Inheriting, Measured, PartitionHandler
 from perdure_runtime.log import Ack, Log, TopicPartition
 from perdure_runtime.metrics import Sample
-from perdure_runtime.stats import PartitionStatus
+from perdure_runtime.stats import PartitionStatus, ProcessorStats
 
-__all__ = ["Owned", "Phase", "samples_of", "statuses"]
+__all__ = ["Owned", "Phase", "count_partitions", "samples_of", "statuses", "where_to_read"]
+
+_logger = logging.getLogger("perdure.engine")
 
 
 class Phase(Enum):
@@ -82,6 +85,15 @@ def statuses(role: str, owned: Iterable[Owned], standbys: Mapping[int, int]) -> 
     return sorted(found)
 
 
+def count_partitions(stats: ProcessorStats, owned: Sequence[Owned], standbys: Mapping[int, int]) -> None:
+    """Count the partitions that are owned, and those that are only followed, with what these have yet to fold."""
+    stats.live_partitions = sum(one.phase is Phase.LIVE for one in owned)
+    stats.restoring_partitions = len(owned) - stats.live_partitions
+    stats.restore_records_remaining = sum(one.remaining for one in owned)
+    stats.standby_partitions = len(standbys)
+    stats.standby_records_remaining = sum(standbys.values())
+
+
 def samples_of(owned: Iterable[Owned]) -> list[Sample]:
     """What the handlers of live partitions show of themselves."""
     samples: list[Sample] = []
@@ -89,3 +101,24 @@ def samples_of(owned: Iterable[Owned]) -> list[Sample]:
         if one.phase is Phase.LIVE and isinstance(one.handler, Measured):
             samples += one.handler.samples()
     return samples
+
+
+def where_to_read(log: Log, role: str, partition: int, offsets: Mapping[str, int]) -> dict[TopicPartition, int]:
+    """Where a new owner reads on in its live topics: from what its handler wants, as far as that is there.
+
+    Args:
+        offsets: what the handler wants, by topic.
+    """
+    starts = {}
+    for topic, offset in offsets.items():
+        place = TopicPartition(topic, partition)
+        low, high = log.watermarks(place)
+        if not low <= offset <= high:
+            # Below: retention was faster than we; above: only where topics were made anew.
+            level = logging.INFO if offset < 0 or offset <= low else logging.WARNING
+            _logger.log(
+                level, "role=%s topic=%s partition=%d event=offset_moved from=%d to=[%d, %d]",
+                role, topic, partition, offset, low, high,
+            )  # fmt: skip
+        starts[place] = min(max(offset, low), high)
+    return starts

@@ -31,7 +31,7 @@ from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, N
 from perdure_runtime.metrics import Sample
 from perdure_runtime.newer import refuse_newer
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
-from perdure_runtime.owned import Owned, Phase, samples_of, statuses
+from perdure_runtime.owned import Owned, Phase, count_partitions, samples_of, statuses, where_to_read
 from perdure_runtime.standby import Standbys
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError
@@ -98,6 +98,11 @@ class Processor:
         self._unique = unique
         self._monotonic_s = monotonic_s
         self._owned: dict[int, Owned] = {}
+        #: Those of them that every step has to look after, because an acknowledgement is to change something; whether
+        #: any has state that is not checkpointed; and whether all are live.
+        self._settling: dict[int, Owned] = {}
+        self._dirty = False
+        self._all_live = True
         self._outbox = CheckedOutbox(log, names)
         self._checkpointed_s = 0.0
         self._committed_s = 0.0
@@ -135,7 +140,7 @@ class Processor:
     @property
     def ready(self) -> bool:
         """Whether the group has given us our share, and all of it is live."""
-        return self._joined and all(owned.phase is Phase.LIVE for owned in list(self._owned.values()))
+        return self._joined and self._all_live
 
     @property
     def partitions(self) -> dict[int, Phase]:
@@ -152,16 +157,10 @@ class Processor:
 
     def refresh_stats(self) -> ProcessorStats:
         """The counters, with what is measured only when somebody asks."""
-        stats = self.stats
-        phases = list(self.partitions.values())
-        standbys = self._standbys.partitions
-        stats.live_partitions = phases.count(Phase.LIVE)
-        stats.restoring_partitions = len(phases) - stats.live_partitions
-        stats.restore_records_remaining = sum(owned.remaining for owned in list(self._owned.values()))
-        stats.standby_partitions = len(standbys)
-        stats.standby_records_remaining = sum(standbys.values())
-        stats.standby_folded = self._standbys.folded
-        stats.standby_lag_seconds = self._standbys.lag_s()
+        stats, standbys = self.stats, self._standbys
+        count_partitions(stats, list(self._owned.values()), standbys.partitions)
+        stats.standby_folded = standbys.folded
+        stats.standby_lag_seconds = standbys.lag_s()
         stats.checkpoint_age_seconds = self._checkpoints.age_s(self._monotonic_s())
         return stats
 
@@ -180,10 +179,8 @@ class Processor:
         if self._checkpoints.unacknowledged > UNACKNOWLEDGED_MAX:
             self._checkpoints.wait(CHECKPOINT_INTERVAL_S)
             return True
-        for owned in list(self._owned.values()):
-            if owned.phase is Phase.MARKING and owned.mark.done():
-                self._begin_restore(owned)
-            owned.tell_inheritance(self._log, self.role.owned_topic)
+        if self._settling:
+            self._settle()
         records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
         if records:
             self._process(records)
@@ -208,7 +205,7 @@ class Processor:
 
     def _quiet_s(self) -> float:
         """How long nobody needs to look when no record comes and nothing is due."""
-        if self._checkpoints.pending or any(owned.dirty for owned in self._owned.values()):
+        if self._dirty or self._checkpoints.pending:
             return self._standbys.wait_s(CHECKPOINT_INTERVAL_S)
         return self._standbys.wait_s(IDLE_WAIT_S)
 
@@ -257,7 +254,8 @@ class Processor:
             mark = self._mark(TopicPartition(self.role.restored_topic, partition), partition)
             acknowledgement = self._producer.append([mark])
             acknowledgement.on_done(lambda _: self.reader.wake())
-            self._owned[partition] = Owned(partition, acknowledgement, folding=folding)
+            self._owned[partition] = self._settling[partition] = Owned(partition, acknowledgement, folding=folding)
+        self._note_phases()
         self._follow()
         self._joined = True  # after them, or another thread could take us for ready in between
         if partitions:
@@ -276,11 +274,13 @@ class Processor:
                 _logger.warning("role=%s event=given_back_without_checkpoint reason=%r", self.role.name, str(error))
         for partition in partitions:
             owned = self._owned.pop(partition, None)
+            self._settling.pop(partition, None)
             if owned is not None:
                 self.reader.unassign(
                     [TopicPartition(t, partition) for t in {self.role.restored_topic, *self.role.live_topics}]
                 )
                 self._store.drop_partition(partition)
+        self._note_phases()
         self._find_due()
         if not self._lost:
             self._follow()
@@ -288,6 +288,18 @@ class Processor:
             _logger.info(
                 "role=%s event=%s partitions=%s", self.role.name, "lost" if lost else "revoked", sorted(partitions)
             )
+
+    def _note_phases(self) -> None:
+        self._all_live = all(owned.phase is Phase.LIVE for owned in self._owned.values())
+
+    def _settle(self) -> None:
+        """Go on with those whose mark, or whose first records as an owner, are acknowledged by now."""
+        for owned in list(self._settling.values()):
+            if owned.phase is Phase.MARKING and owned.mark.done():
+                self._begin_restore(owned)
+            owned.tell_inheritance(self._log, self.role.owned_topic)
+            if owned.phase is not Phase.MARKING and owned.heir is None:
+                del self._settling[owned.partition]
 
     def _begin_restore(self, owned: Owned) -> None:
         error = owned.mark.error()
@@ -320,22 +332,13 @@ class Processor:
         offsets = owned.handler.take_over(owned.epoch, owned.committed, self._now_ms(), self._outbox)
         if self.role.restored_topic not in offsets:
             self.reader.unassign([TopicPartition(self.role.restored_topic, partition)])
-        starts = {}
-        for topic, offset in offsets.items():
-            low, high = self._log.watermarks(TopicPartition(topic, partition))
-            if not low <= offset <= high:
-                # Below: retention was faster than we; above: only where topics were made anew.
-                level = logging.INFO if offset < 0 or offset <= low else logging.WARNING
-                _logger.log(
-                    level, "role=%s topic=%s partition=%d event=offset_moved from=%d to=[%d, %d]",
-                    self.role.name, topic, partition, offset, low, high,
-                )  # fmt: skip
-            starts[TopicPartition(topic, partition)] = min(max(offset, low), high)
-        self.reader.assign(starts)
+        self.reader.assign(where_to_read(self._log, self.role.name, partition, offsets))
         self._checkpoints.own(partition, owned.epoch + 1)
         owned.inherit()
+        self._settling[partition] = owned
         owned.phase = Phase.LIVE
-        owned.dirty = True
+        owned.dirty = self._dirty = True
+        self._note_phases()
         owned.due_ms = owned.handler.next_wakeup_ms()
         self._find_due()
         self.stats.takeovers += 1
@@ -366,6 +369,7 @@ class Processor:
                     self._go_live(owned)
                     moved.add(record.partition)
         if handled:
+            self._dirty = True
             for partition in handled:
                 owned = self._owned[partition]
                 assert owned.handler is not None
@@ -433,7 +437,7 @@ class Processor:
         for owned in self._owned.values():
             if owned.handler is not None and owned.due_ms is not None and owned.due_ms <= now_ms:
                 owned.handler.tick(now_ms, self._outbox)
-                owned.dirty = True
+                owned.dirty = self._dirty = True
                 owned.due_ms = owned.handler.next_wakeup_ms()
         self._find_due()
         return True
@@ -453,13 +457,13 @@ class Processor:
             acknowledgement = self._producer.append(self._outbox.records)
             self._checkpoints.sent(acknowledgement, self._outbox.records)
             self._outbox.records = []
-            for owned in self._owned.values():
+            for owned in self._settling.values():
                 owned.note_sent(acknowledgement)
 
     def _checkpoint_if_due(self, now_s: float) -> None:
         if now_s - self._checkpointed_s < CHECKPOINT_INTERVAL_S:
             return
-        if any(owned.dirty for owned in self._owned.values()):
+        if self._dirty:
             self._checkpointed_s = now_s
             self._take_checkpoint()
         if now_s - self._committed_s > COMMIT_INTERVAL_S:
@@ -468,6 +472,7 @@ class Processor:
 
     def _take_checkpoint(self) -> None:
         offsets = {}
+        self._dirty = False
         for owned in self._owned.values():
             if owned.dirty and owned.phase is Phase.LIVE and owned.handler is not None:
                 owned.dirty = False
