@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from perdure_history.config import HistoryConfig
 from perdure_history.layout import STORE_VERSION
 from perdure_history.partition import HistoryPartition
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.handler import PartitionStore
 from perdure_runtime.log import TopicPartition
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["HistoryConfig", "HistoryRole"]
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class HistoryRole:
@@ -32,7 +28,7 @@ class HistoryRole:
     store_version = STORE_VERSION
 
     def __init__(
-        self, names: TopicNames, config: HistoryConfig | None = None, clock: Callable[[], int] = _wall_clock_ms
+        self, names: TopicNames, config: HistoryConfig | None = None, clock: Callable[[], int] = wall_clock_ms
     ) -> None:
         self._names = names
         self._clock = clock

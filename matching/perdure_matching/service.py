@@ -8,7 +8,6 @@ one sends nothing any more. Called by :mod:`perdure_runtime.processor`.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from perdure_matching.checkpoint import Bodies, Positions, load_state, save_state
@@ -19,6 +18,7 @@ from perdure_matching.core.routing import forget_version, note_version, routing_
 from perdure_matching.core.tasks import remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
 from perdure_matching.monitoring import queue_samples
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.handler import Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
 from perdure_runtime.metrics import DISPATCH_LATENCY, PROCESS, Sample
@@ -59,10 +59,6 @@ def _check_names(value: WorkerHeartbeat | WorkerStopped) -> None:
         raise ValueError(f"worker {value.worker_id}: {fault}")
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class MatchingRole:
     """The role that leads tasks to workers; see :class:`perdure_runtime.handler.Role`.
 
@@ -76,7 +72,7 @@ class MatchingRole:
     store_version = 1
 
     def __init__(
-        self, names: TopicNames, config: MatchingConfig | None = None, clock: Callable[[], int] = _wall_clock_ms
+        self, names: TopicNames, config: MatchingConfig | None = None, clock: Callable[[], int] = wall_clock_ms
     ) -> None:
         self.names = names
         self.config = config or MatchingConfig()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from perdure_ops.audit.dumps import DumpHeader, read_dump, read_header, write_du
 from perdure_ops.audit.reading import Progress, TopicScan, settled_breaches
 from perdure_ops.errors import CliError, describe_error
 from perdure_ops.output import OutputFormat, print_rows, to_json
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.connect import names_of, open_log
 from perdure_runtime.log import Log, LogError, LogRecord
 from perdure_schemas.topics import TOPICS, TopicNames, TopicSpec
@@ -70,7 +70,7 @@ def dump(file: Path, address: str, namespace: str, *, all_topics: bool, force: b
             namespace=names.namespace,
             partitions=names.partitions,
             topics=[spec.name for spec in topics],
-            time_ms=time.time_ns() // 1_000_000,
+            time_ms=wall_clock_ms(),
         )
         count = write_dump(file, header, scan.to_end())
     print(f"{count} records of {len(header.topics)} topics of namespace {namespace} written to {file}")

@@ -6,7 +6,6 @@ Changes nothing. Called by its command; the checks stand in ``perdure_ops.doctor
 from __future__ import annotations
 
 import sys
-import time
 
 import typer
 
@@ -20,6 +19,7 @@ from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, print_rows, to_json
 from perdure_ops.partition_view import open_runs
 from perdure_runtime import topics_plan
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.log import Log, LogError, TopicPartition
 from perdure_schemas.topics import TASKS, TIMERS, WORKERS, TopicNames
 
@@ -74,7 +74,7 @@ def _findings(
     findings = doctor.topic_findings(names, found)
     if any(name not in found or found[name].partitions != names.partitions for name in declared):
         return findings, "topics are missing"
-    findings += doctor.group_findings(lags_of(log, names), _now_ms(), age_s_max)
+    findings += doctor.group_findings(lags_of(log, names), wall_clock_ms(), age_s_max)
     runs = open_runs(log, names)
     findings += doctor.run_findings(run for of in runs.values() for run in of.values())
     findings += doctor.letter_findings(plan_replay(log, names, list(letters_of(log, names))))
@@ -85,7 +85,7 @@ def _findings(
             outstanding.take(record)
     finally:
         scan.close()
-    findings += outstanding.findings(_now_ms(), age_s_max)
+    findings += outstanding.findings(wall_clock_ms(), age_s_max)
     offsets = _audited_offsets(log, names)
     if offsets > audit_records_max:
         return findings, f"its topics hold up to {offsets} records, more than {audit_records_max}"
@@ -106,7 +106,3 @@ def _audit(log: Log, names: TopicNames, settle_s: float) -> list[doctor.Finding]
         return doctor.audit_findings(settled_breaches(check, scan, settle_s))
     finally:
         scan.close()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -14,6 +14,7 @@ from perdure_ops.errors import CliError
 from perdure_ops.group_lag import READ_SIDE, PartitionLag, lags_of
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_rows, to_json
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import Log, LogRecord, TopicPartition
@@ -59,7 +60,7 @@ def lag(
         raise CliError("-o json is one document, and --watch has no end: use -o jsonl")
     with opened(address, namespace) as (log, names):
         while True:
-            now_ms = _now_ms()
+            now_ms = wall_clock_ms()
             rows = [_lag_row(found, now_ms) for found in lags_of(log, names)]
             if watch_s is not None and output is OutputFormat.TABLE:
                 print(iso(now_ms))
@@ -104,7 +105,7 @@ def partitions(address: str, namespace: str, *, count: bool, output: OutputForma
 
 
 def _partition_rows(log: Log, names: TopicNames, open_counts: Sequence[int] | None) -> list[dict[str, Any]]:
-    now_ms = _now_ms()
+    now_ms = wall_clock_ms()
     rows = []
     for found in lags_of(log, names):
         role, number = found.group.role, found.partition
@@ -228,7 +229,3 @@ def fold_open_runs(records: Iterable[LogRecord], partition_count: int) -> dict[i
         else:
             runs.pop(key.id, None)
     return found
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

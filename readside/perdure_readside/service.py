@@ -20,6 +20,7 @@ from typing import NamedTuple
 from perdure_readside.filters import FilterError
 from perdure_readside.folding import Folder
 from perdure_readside.index import ExecutionIndex, remove_index
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, NewRecord, Reader, TopicPartition
 from perdure_schemas import codec
 from perdure_schemas.records import (
@@ -80,7 +81,7 @@ class ReadSide:
         folder: Path | None,
         *,
         instance: str,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._log = log
         self._names = names

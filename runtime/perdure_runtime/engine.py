@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, Reader
 from perdure_runtime.metrics import Sample
@@ -66,7 +67,7 @@ class Engine:
         *,
         instance: str,
         single_thread: bool = False,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
         standbys: bool = False,
         on_idle: Callable[[], bool] | None = None,
     ) -> None:
@@ -161,8 +162,7 @@ class Engine:
         process, and keeps its state folder: what it had not finished is done by whoever takes over.
         """
         self._stopping.set()
-        for processor in list(self._processors.values()):
-            processor.stop()
+        self.wake()
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))

@@ -98,8 +98,8 @@ class Processor:
         self._unique = unique
         self._monotonic_s = monotonic_s
         self._owned: dict[int, Owned] = {}
-        #: Those of them that every step has to look after, because an acknowledgement is to change something; whether
-        #: any has state that is not checkpointed; and whether all are live.
+        #: Those for whom an acknowledgement changes something, whether any has state to checkpoint, whether all are
+        #: live: kept beside, so that a step need not walk over all partitions.
         self._settling: dict[int, Owned] = {}
         self._dirty = False
         self._all_live = True
@@ -107,7 +107,6 @@ class Processor:
         self._checkpointed_s = 0.0
         self._committed_s = 0.0
         self._joined = False
-        self._stop = False
         self._lost = False
         #: When the first of the live partitions has something to do by the clock, and when the next step has to look
         #: after membership, acknowledgements and checkpoints even if no record comes.
@@ -208,16 +207,6 @@ class Processor:
         if self._dirty or self._checkpoints.pending:
             return self._standbys.wait_s(CHECKPOINT_INTERVAL_S)
         return self._standbys.wait_s(IDLE_WAIT_S)
-
-    def run(self) -> None:
-        """Step until :meth:`stop` is called."""
-        while not self._stop:
-            self.step(IDLE_WAIT_S)
-
-    def stop(self) -> None:
-        """Make :meth:`run` return soon. May be called from any thread."""
-        self._stop = True
-        self.reader.wake()
 
     def close(self, *, graceful: bool = True) -> None:
         """Leave the group; if ``graceful``, finish what is on its way, write the checkpoint and commit first."""

@@ -11,10 +11,10 @@ Called by :mod:`perdure_runtime.processor`.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.fence import Fence
 from perdure_runtime.handler import Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
@@ -56,10 +56,6 @@ class TimersConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class TimersRole:
     """The role that wakes runs up; see :class:`perdure_runtime.handler.Role`.
 
@@ -73,7 +69,7 @@ class TimersRole:
     store_version = 1
 
     def __init__(
-        self, names: TopicNames, config: TimersConfig | None = None, clock: Callable[[], int] = _wall_clock_ms
+        self, names: TopicNames, config: TimersConfig | None = None, clock: Callable[[], int] = wall_clock_ms
     ) -> None:
         self.names = names
         self.config = config or TimersConfig()

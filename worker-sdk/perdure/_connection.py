@@ -25,6 +25,7 @@ from perdure._ids import new_id
 from perdure._pending import OnError, OnReply, Pending, rejecter, resolver
 from perdure._producer import SteadyProducer
 from perdure.service import RPCError, RPCStatusCode
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.log import (
     Ack,
     Log,
@@ -70,11 +71,6 @@ RESEND_AFTER_S = 20.0
 _POLL_S = 1.0
 _RECORDS_PER_POLL_MAX = 1_000
 _RECONNECT_DELAY_S = 1.0
-
-
-def wall_clock_ms() -> int:
-    """The wall clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Connection:

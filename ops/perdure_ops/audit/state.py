@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from perdure_matching.core.model import MatchingConfig, TaskState
 from perdure_matching.service import MatchingRole
 from perdure_ops.audit.breach import Breach
 from perdure_ops.errors import CliError
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.handler import PartitionHandler, Role
 from perdure_runtime.log import LogRecord
 from perdure_runtime.store import StateStore, StateStoreError, StorePartition
@@ -38,10 +38,6 @@ _COMMITTED = 2**62
 _COMMIT_RECORDS = 5_000
 _DIFFERENCES_MAX = 1_000
 _EXIT_UNABLE = 2
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class _Side:
@@ -160,10 +156,10 @@ class StateCheck:
 
 
 _ROLES: dict[str, Callable[[TopicNames], Any]] = {
-    "history": lambda names: HistoryRole(names, clock=_now_ms),
+    "history": lambda names: HistoryRole(names, clock=wall_clock_ms),
     # What is young is written at once, too, so that nothing stays in memory only.
-    "matching": lambda names: MatchingRole(names, MatchingConfig(store_after_ms=0), clock=_now_ms),
-    "timers": lambda names: TimersRole(names, TimersConfig(store_after_ms=0), clock=_now_ms),
+    "matching": lambda names: MatchingRole(names, MatchingConfig(store_after_ms=0), clock=wall_clock_ms),
+    "timers": lambda names: TimersRole(names, TimersConfig(store_after_ms=0), clock=wall_clock_ms),
 }
 
 

@@ -17,8 +17,9 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.embedded import compaction, layout
-from perdure_runtime.embedded.core import LogCore, now_ms
+from perdure_runtime.embedded.core import LogCore
 from perdure_runtime.embedded.partition import Partition
 from perdure_runtime.log import LogRecord
 from perdure_runtime.sizes import record_bytes
@@ -72,7 +73,7 @@ class Cleaner:
     def _loop(self) -> None:
         while not self._stop.wait(self._options.interval_s):
             try:
-                self.run_once(now_ms())
+                self.run_once(wall_clock_ms())
             except Exception:
                 _logger.exception("log=%s event=cleaner_failed", self._core.where)
 

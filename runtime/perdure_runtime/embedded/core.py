@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from perdure_runtime.acks import LocalAck, call_back
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.embedded import layout
 from perdure_runtime.embedded.partition import Partition
 from perdure_runtime.embedded.reader import EmbeddedReader
@@ -54,15 +55,10 @@ class RemoteProducer:
         self.recent: deque[tuple[int, LocalAck]] = deque(maxlen=RECENT_ACKS_KEPT)
 
 
-def now_ms() -> int:
-    """The wall clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
 class LogCore:
     """Memory and commit thread of an embedded log on an opened storage. ``clock`` gives records their timestamps."""
 
-    def __init__(self, storage: Storage, where: str, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(self, storage: Storage, where: str, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.lock = threading.Lock()
         self._clock = clock
         self.storage = storage

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from perdure_runtime.acks import LocalAck
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.embedded import layout
 from perdure_runtime.embedded.cleaner import Cleaner, CleanerOptions
-from perdure_runtime.embedded.core import LogCore, RemoteProducer, now_ms
+from perdure_runtime.embedded.core import LogCore, RemoteProducer
 from perdure_runtime.embedded.groups import EmbeddedMembership, Group
 from perdure_runtime.embedded.partition import Partition
 from perdure_runtime.embedded.reader import BEGIN, END, EmbeddedReader, wait_any
@@ -76,7 +77,7 @@ class EmbeddedLog:
     END: int = END
 
     def __init__(
-        self, path: Path | None, *, cleaner: CleanerOptions | None = None, now_ms: Callable[[], int] = now_ms
+        self, path: Path | None, *, cleaner: CleanerOptions | None = None, now_ms: Callable[[], int] = wall_clock_ms
     ) -> None:
         where = "in memory" if path is None else f"at {path}"
         storage: Storage = MemoryStorage() if path is None else RocksStorage(path)

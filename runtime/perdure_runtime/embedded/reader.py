@@ -8,9 +8,9 @@ Called by the processor shell and the socket server; the cursors are woken by th
 from __future__ import annotations
 
 import sys
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from perdure_runtime.embedded.layout import block_key, blocks_end, decode_block, last_offset_of
@@ -136,7 +136,7 @@ class EmbeddedReader:
                 if self._closed or self._core.closed or self._core.failure is not None:
                     self._check_open()
                 return []
-            now_s = time.monotonic()
+            now_s = monotonic()
             deadline_s = deadline_s or now_s + timeout_s
             with self._core.lock:
                 self._check_open()
@@ -277,14 +277,14 @@ def wait_any(core: LogCore, readers: Sequence[EmbeddedReader], timeout_s: float)
     if not readers:
         return False
     waker = readers[0].waker
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = monotonic() + timeout_s
     with core.lock:
         for reader in readers:
             reader.waker = waker
         while True:
             if core.failure is not None or core.closed or any(reader.ready or reader.woken for reader in readers):
                 return True
-            remaining_s = deadline_s - time.monotonic()
+            remaining_s = deadline_s - monotonic()
             if remaining_s <= 0:
                 return False
             waker.wait(core.lock, remaining_s)

@@ -12,8 +12,8 @@ same, and only ``wake`` (stopping, in practice) may take as long as a slice.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException
@@ -144,7 +144,7 @@ class KafkaReader:
     def poll(self, records_max: int, timeout_s: float) -> list[LogRecord]:
         """Return records as soon as there are any; see the port."""
         self._check_open()
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         remaining_s = timeout_s
         while True:
             if self._failure is not None:
@@ -163,7 +163,7 @@ class KafkaReader:
             if self._wake.is_set():
                 self._wake.clear()
                 return []
-            remaining_s = deadline - time.monotonic()
+            remaining_s = deadline - monotonic()
             if remaining_s <= 0:
                 return []
 

@@ -12,9 +12,9 @@ Called by the SDK's client and worker through :class:`~perdure_runtime.remote.lo
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -120,7 +120,7 @@ class RemoteReader:
             if timeout_s <= 0.0 and not self._ready and not self._closed and self._error is None:
                 self._woken = False
                 return []
-            now_s = time.monotonic()
+            now_s = monotonic()
             deadline_s = deadline_s or now_s + timeout_s
             with self._lock:
                 self._check_open()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate
 
-from perdure._connection import Connection, wall_clock_ms
+from perdure._connection import Connection
 from perdure._runtime.definition import workflow_name_and_result_type
 from perdure.client._async_activity import AsyncActivityHandle, activity_reference
 from perdure.client._description import WorkflowExecutionCount
@@ -31,6 +31,7 @@ from perdure.runtime import Runtime
 from perdure.service import RPCError, RPCStatusCode
 from perdure.types import ReturnType, SelfType
 from perdure_runtime import connect
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.log import Log, LogError
 from perdure_schemas.topics import DEFAULT_NAMESPACE, TopicNames
 

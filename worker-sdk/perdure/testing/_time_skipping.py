@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from perdure._connection import Connection, wall_clock_ms
+from perdure._connection import Connection
 from perdure_matching.core.idle import WorkLeft
+from perdure_runtime.clock import wall_clock_ms
 
 #: A task that no worker can take holds time back for so long of real time: a worker may just be starting.
 NO_WORKER_GRACE_S = 1.0
