@@ -14,7 +14,7 @@ from perdure_ops.audit import AUDITED, Audit, Breach
 from perdure_ops.audit.dumps import DumpHeader, read_dump, read_header, write_dump
 from perdure_ops.audit.reading import Progress, TopicScan, settled_breaches
 from perdure_ops.errors import CliError, describe_error
-from perdure_ops.output import OutputFormat, print_rows, to_json
+from perdure_ops.output import OutputFormat, print_done, print_rows, to_json
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.connect import names_of, open_log
 from perdure_runtime.log import Log, LogError, LogRecord
@@ -52,7 +52,7 @@ def audit(
         raise typer.Exit(EXIT_BREACHES)
 
 
-def dump(file: Path, address: str, namespace: str, *, all_topics: bool, force: bool) -> None:
+def dump(file: Path, address: str, namespace: str, *, all_topics: bool, force: bool, output: OutputFormat) -> None:
     """Write the topics of a namespace into a file.
 
     Raises:
@@ -73,7 +73,8 @@ def dump(file: Path, address: str, namespace: str, *, all_topics: bool, force: b
             time_ms=wall_clock_ms(),
         )
         count = write_dump(file, header, scan.to_end())
-    print(f"{count} records of {len(header.topics)} topics of namespace {namespace} written to {file}")
+    done = f"{count} records of {len(header.topics)} topics of namespace {namespace} written to {file}"
+    print_done(done, output, file=file, records=count, topics=header.topics)
 
 
 def _audit_cluster(address: str, namespace: str, state_dir: Path | None, settle_s: float) -> tuple[Audit, list[Breach]]:

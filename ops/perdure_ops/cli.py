@@ -26,6 +26,7 @@ from perdure_ops import (
     commands_replay,
     commands_reset,
     commands_server,
+    commands_task_queue,
     commands_topics,
     commands_update,
     commands_workflow,
@@ -61,6 +62,8 @@ commands_operations.add_to(commands_workflow.app, commands_activity.app)
 commands_workflow.app.add_typer(commands_update.app, name="update")
 app.add_typer(commands_workflow.app, name="workflow")
 app.add_typer(commands_activity.app, name="activity")
+commands_deployment.app.command("list")(commands_task_queue.list_workers)
+app.add_typer(commands_task_queue.app, name="task-queue")
 app.add_typer(commands_deployment.app, name="worker")
 
 

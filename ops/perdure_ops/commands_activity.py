@@ -17,9 +17,11 @@ from perdure_ops.options import (
     CodecAuth,
     CodecEndpoint,
     Namespace,
+    Output,
     RunId,
     WorkflowId,
 )
+from perdure_ops.output import OutputFormat
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -43,11 +45,13 @@ def complete(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Complete an activity with a result.
 
     Example: perdure activity complete -w order-17 -a approve --result '{"by": "Ada"}'
     """
+    from perdure_ops.output import print_done
     from perdure_ops.values import check_json
     from perdure_ops.workflow_actions import remote_codec, run
 
@@ -56,7 +60,8 @@ def complete(
     async def act(client: Client) -> None:
         handle = client.get_async_activity_handle(workflow_id=workflow_id, run_id=run_id, activity_id=activity_id)
         await handle.complete(value)
-        print(f"activity {activity_id} of {workflow_id} completed")
+        done = f"activity {activity_id} of {workflow_id} completed"
+        print_done(done, output, workflow_id=workflow_id, activity_id=activity_id)
 
     run(address, namespace, act, remote_codec(codec_endpoint, namespace, codec_auth))
 
@@ -72,12 +77,14 @@ def fail(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Fail an activity; its retry policy applies.
 
     Example: perdure activity fail -w order-17 -a approve --reason "not approved"
     """
     from perdure.exceptions import ApplicationError
+    from perdure_ops.output import print_done
     from perdure_ops.values import check_json
     from perdure_ops.workflow_actions import remote_codec, run
 
@@ -86,6 +93,7 @@ def fail(
     async def act(client: Client) -> None:
         handle = client.get_async_activity_handle(workflow_id=workflow_id, run_id=run_id, activity_id=activity_id)
         await handle.fail(ApplicationError(reason, *details))
-        print(f"activity {activity_id} of {workflow_id} failed")
+        done = f"activity {activity_id} of {workflow_id} failed"
+        print_done(done, output, workflow_id=workflow_id, activity_id=activity_id)
 
     run(address, namespace, act, remote_codec(codec_endpoint, namespace, codec_auth))

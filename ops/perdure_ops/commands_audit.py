@@ -50,6 +50,7 @@ def dump(
         bool, typer.Option("--all", help="Also what clients, workers and the engine tell each other.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write the topics that an audit looks at into one file. Payloads stand in it as they stand in the log.
 
@@ -57,4 +58,4 @@ def dump(
     """
     from perdure_ops import auditing
 
-    auditing.dump(file, address, namespace, all_topics=all_topics, force=force)
+    auditing.dump(file, address, namespace, all_topics=all_topics, force=force, output=output)

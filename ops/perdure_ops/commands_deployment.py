@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
-from perdure_ops.output import OutputFormat, iso, print_fields, print_rows
+from perdure_ops.output import OutputFormat, iso, print_done, print_fields, print_rows
 
 if TYPE_CHECKING:
     from perdure._connection import Connection
@@ -96,6 +96,7 @@ def set_current_version(
     ignore_missing_task_queues: AnyQueues = False,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Lead new runs, and the next workflow task of auto-upgrade runs, to a version.
 
@@ -110,7 +111,7 @@ def set_current_version(
 
         return with_current(deployment, chosen, any_queues=ignore_missing_task_queues, now_ms=now_ms)
 
-    _change(address, namespace, name, change, f"{_shown(chosen)} is current in {name}")
+    _change(address, namespace, name, change, f"{_shown(chosen)} is current in {name}", output)
 
 
 @deployment_app.command("set-ramping-version")
@@ -125,6 +126,7 @@ def set_ramping_version(
     ignore_missing_task_queues: AnyQueues = False,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Lead a part of the workflows to a version, to try it out.
 
@@ -140,7 +142,7 @@ def set_ramping_version(
         return with_ramping(deployment, chosen, percentage, any_queues=ignore_missing_task_queues, now_ms=now_ms)
 
     done = f"nothing is ramping in {name}" if chosen is None else f"{_shown(chosen)} gets {percentage:g} % in {name}"
-    _change(address, namespace, name, change, done)
+    _change(address, namespace, name, change, done, output)
 
 
 @deployment_app.command("delete-version")
@@ -152,6 +154,7 @@ def delete_version(
     ] = False,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Forget a version that gets no work any more. Stop its workers before: a living one makes it known again.
 
@@ -173,7 +176,7 @@ def delete_version(
                 f"open runs are pinned to build id {build_id!r}: wait until it is drained, or use --skip-drainage"
             )
         actions.delete_version(connection.log, connection.names, deployment, build_id)
-        print(f"{build_id} deleted from {name}")
+        print_done(f"{build_id} deleted from {name}", output, deployment=name, build_id=build_id)
 
     _with_deployments(address, namespace, delete)
 
@@ -232,7 +235,12 @@ def _version_rows(deployment: Deployment, open_runs: dict[str, int]) -> list[dic
 
 
 def _change(
-    address: str, namespace: str, name: str, change: Callable[[Deployment, int], DeploymentRouting], done: str
+    address: str,
+    namespace: str,
+    name: str,
+    change: Callable[[Deployment, int], DeploymentRouting],
+    done: str,
+    output: OutputFormat,
 ) -> None:
     def work(connection: Connection, deployments: Deployments, _open_runs: OpenRuns) -> None:
         from msgspec.structs import replace
@@ -241,7 +249,7 @@ def _change(
 
         routing = change(_existing(deployments, name), connection.now_ms())
         write_routing(connection.log, connection.names, replace(routing, identity=connection.identity))
-        print(done)
+        print_done(done, output, deployment=name)
 
     _with_deployments(address, namespace, work)
 

@@ -45,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to those of workflows."""
     app.command("signal-with-start")(signal_with_start)
     app.command("stack")(stack)
+    app.command("trace")(trace)
     app.command("fork")(fork)
     app.command("delete")(delete)
 
@@ -95,21 +96,44 @@ def stack(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show where the code of a workflow stands: the stack of each of its tasks. Needs a running worker.
 
     Example: perdure workflow stack -w order-17
     """
     from perdure_ops import workflow_actions as actions
-    from perdure_ops.output import progress
+    from perdure_ops.output import print_fields, progress
 
     async def act(client: Client) -> None:
         with progress("waiting for a worker to answer"):
             handle = client.get_workflow_handle(workflow_id, run_id=run_id)
             text = await handle.query("__stack_trace", result_type=str)
-        print(str(text).rstrip() or "the workflow's code waits for nothing")
+        shown = str(text).rstrip()
+        if output is OutputFormat.TABLE:
+            print(shown or "the workflow's code waits for nothing")
+        else:
+            print_fields({"workflow_id": workflow_id, "stack": shown}, output)
 
     actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
+
+
+def trace(
+    workflow_id: WorkflowId,
+    run_id: RunId = None,
+    depth: Annotated[int, typer.Option(min=0, metavar="N", help="Show so many levels of children.")] = 5,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show a workflow with all its children as a tree: how far each is, and the activities it waits for.
+
+    Example: perdure workflow trace -w order-17 --depth 2
+    """
+    from perdure_ops import tracing
+    from perdure_ops import workflow_actions as actions
+
+    actions.run(address, namespace, lambda client: tracing.trace(client, workflow_id, run_id, depth, output))
 
 
 def fork(
@@ -148,15 +172,17 @@ def delete(
     reason: Reason = "",
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Remove a run of a workflow with its history; one that is running is terminated first.
 
     Example: perdure workflow delete -w order-17 --reason "holds data that has to go"
     """
     from perdure_ops import workflow_actions as actions
+    from perdure_ops.output import print_done
 
     async def act(client: Client) -> None:
         await client.get_workflow_handle(workflow_id, run_id=run_id).delete(reason=reason)
-        print(f"{workflow_id} deleted")
+        print_done(f"{workflow_id} deleted", output, workflow_id=workflow_id, run_id=run_id)
 
     actions.run(address, namespace, act)

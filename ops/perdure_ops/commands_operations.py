@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perdure_ops.commands_activity import ActivityId
-from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, RunId, WorkflowId
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output, RunId, WorkflowId
+from perdure_ops.output import OutputFormat
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -45,6 +46,7 @@ def pause_workflow(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Hand out no workflow task and no activity of a workflow; what workers have is finished.
 
@@ -54,7 +56,7 @@ def pause_workflow(
     """
     from perdure_schemas.records import PauseWorkflow
 
-    _run(address, namespace, workflow_id, run_id, PauseWorkflow(reason=reason), f"{workflow_id} paused")
+    _run(address, namespace, workflow_id, run_id, PauseWorkflow(reason=reason), f"{workflow_id} paused", output)
 
 
 def unpause_workflow(
@@ -63,6 +65,7 @@ def unpause_workflow(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Let a paused workflow go on.
 
@@ -70,7 +73,7 @@ def unpause_workflow(
     """
     from perdure_schemas.records import UnpauseWorkflow
 
-    _run(address, namespace, workflow_id, run_id, UnpauseWorkflow(reason=reason), f"{workflow_id} unpaused")
+    _run(address, namespace, workflow_id, run_id, UnpauseWorkflow(reason=reason), f"{workflow_id} unpaused", output)
 
 
 def release_workflow(
@@ -78,6 +81,7 @@ def release_workflow(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Lift the quarantine of a workflow, once its cause is repaired.
 
@@ -88,7 +92,7 @@ def release_workflow(
     from perdure_schemas.records import ReleaseWorkflow
 
     done = f"{workflow_id} released; what could not be processed stays with the dead letters"
-    _run(address, namespace, workflow_id, run_id, ReleaseWorkflow(), done)
+    _run(address, namespace, workflow_id, run_id, ReleaseWorkflow(), done, output)
 
 
 def pause_activity(
@@ -99,6 +103,7 @@ def pause_activity(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Begin no attempt of a pending activity; one that runs and has a heartbeat timeout is told to stop.
 
@@ -108,7 +113,7 @@ def pause_activity(
 
     what = _activities(activity_id, activity_type)
     body = PauseActivity(activity_id=activity_id, activity_type=activity_type, reason=reason)
-    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} paused")
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} paused", output)
 
 
 def unpause_activity(
@@ -121,6 +126,7 @@ def unpause_activity(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Let a paused activity go on at once.
 
@@ -136,7 +142,7 @@ def unpause_activity(
         reset_heartbeat=reset_heartbeats,
         jitter_ms=_ms(jitter, "--jitter") or 0,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} unpaused")
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} unpaused", output)
 
 
 def reset_activity(
@@ -152,6 +158,7 @@ def reset_activity(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Count the attempts of a pending activity from 1 again: at once, or from the next one on if one runs.
 
@@ -170,7 +177,7 @@ def reset_activity(
         reset_heartbeats=reset_heartbeats,
         jitter_ms=_ms(jitter, "--jitter") or 0,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} reset")
+    _run(address, namespace, workflow_id, run_id, body, f"{what} of {workflow_id} reset", output)
 
 
 def update_activity_options(
@@ -192,6 +199,7 @@ def update_activity_options(
     run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Change options of a pending activity; those that are not given stay as they are.
 
@@ -214,7 +222,7 @@ def update_activity_options(
         retry_maximum_attempts=retry_maximum_attempts,
         restore_original=restore_original,
     )
-    _run(address, namespace, workflow_id, run_id, body, f"options of {what} of {workflow_id} changed")
+    _run(address, namespace, workflow_id, run_id, body, f"options of {what} of {workflow_id} changed", output)
 
 
 def _activities(activity_id: str, activity_type: str) -> str:
@@ -237,14 +245,25 @@ def _ms(text: str | None, option: str) -> int | None:
     return None if duration is None else round(duration.total_seconds() * 1000)
 
 
-def _run(address: str, namespace: str, workflow_id: str, run_id: str | None, body: CommandBody, done: str) -> None:
+def _run(
+    address: str,
+    namespace: str,
+    workflow_id: str,
+    run_id: str | None,
+    body: CommandBody,
+    done: str,
+    output: OutputFormat,
+) -> None:
     from perdure_ops import workflow_actions as actions
 
-    actions.run(address, namespace, lambda client: _ask(client, workflow_id, run_id, body, done))
+    actions.run(address, namespace, lambda client: _ask(client, workflow_id, run_id, body, done, output))
 
 
-async def _ask(client: Client, workflow_id: str, run_id: str | None, body: CommandBody, done: str) -> None:
+async def _ask(
+    client: Client, workflow_id: str, run_id: str | None, body: CommandBody, done: str, output: OutputFormat
+) -> None:
     from perdure_ops.errors import CliError
+    from perdure_ops.output import print_done
     from perdure_schemas.records import Rejected
 
     connection = await client.connection()
@@ -252,4 +271,4 @@ async def _ask(client: Client, workflow_id: str, run_id: str | None, body: Comma
     answer = await connection.ask(workflow_id, run_id or "", body, _TIMEOUT_S, what)
     if isinstance(answer, Rejected):
         raise CliError(answer.message)
-    print(done)
+    print_done(done, output, workflow_id=workflow_id, run_id=run_id)

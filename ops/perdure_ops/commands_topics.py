@@ -47,7 +47,9 @@ def apply(
     namespace: Namespace = DEFAULT_NAMESPACE,
     partitions: Partitions = None,
     replication: Replication = -1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen, as plan does.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Create missing topics and correct the configuration of existing ones. Asks before it changes anything.
 
@@ -55,7 +57,10 @@ def apply(
     """
     from perdure_ops import topic_changes
 
-    topic_changes.apply(address, namespace, partitions, replication, assume_yes=yes)
+    if dry_run:
+        topic_changes.plan(address, namespace, partitions, replication, output)
+    else:
+        topic_changes.apply(address, namespace, partitions, replication, assume_yes=yes, output=output)
 
 
 @app.command()

@@ -47,13 +47,14 @@ def execute(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Send an update, wait for it, and print its result. Fails if the update does.
 
     Example: perdure workflow update execute -w order-17 --name add_item -i '"A1"'
     """
     from perdure_ops import workflow_actions as actions
-    from perdure_ops.output import progress, to_json
+    from perdure_ops.output import print_fields, progress, to_json
 
     args = actions.parse_inputs(input or [], input_file or [])
 
@@ -61,7 +62,10 @@ def execute(
         with progress(f"waiting for update {name!r}"):
             handle = client.get_workflow_handle(workflow_id, run_id=run_id)
             value = await handle.execute_update(name, args=args, id=update_id)
-        print(to_json(value))
+        if output is OutputFormat.TABLE:
+            print(to_json(value))
+        else:
+            print_fields({"workflow_id": workflow_id, "result": value}, output)
 
     actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
 
@@ -78,6 +82,7 @@ def start(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Send an update and wait until the workflow has accepted it; prints its id.
 
@@ -85,7 +90,7 @@ def start(
     """
     from perdure.client import WorkflowUpdateStage
     from perdure_ops import workflow_actions as actions
-    from perdure_ops.output import progress
+    from perdure_ops.output import print_fields, progress
 
     args = actions.parse_inputs(input or [], input_file or [])
 
@@ -95,7 +100,10 @@ def start(
             update = await handle.start_update(
                 name, args=args, id=update_id, wait_for_stage=WorkflowUpdateStage.ACCEPTED
             )
-        print(update.id)
+        if output is OutputFormat.TABLE:
+            print(update.id)
+        else:
+            print_fields({"workflow_id": workflow_id, "update_id": update.id}, output)
 
     actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))
 
@@ -135,18 +143,22 @@ def result(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Wait for an update that was accepted, and print its result. Fails if the update does.
 
     Example: perdure workflow update result -w order-17 --update-id 5b1c
     """
     from perdure_ops import workflow_actions as actions
-    from perdure_ops.output import progress, to_json
+    from perdure_ops.output import print_fields, progress, to_json
 
     async def act(client: Client) -> None:
         with progress(f"waiting for update {update_id!r}"):
             handle = client.get_workflow_handle(workflow_id, run_id=run_id)
             value = await handle.get_update_handle(update_id).result()
-        print(to_json(value))
+        if output is OutputFormat.TABLE:
+            print(to_json(value))
+        else:
+            print_fields({"workflow_id": workflow_id, "update_id": update_id, "result": value}, output)
 
     actions.run(address, namespace, act, actions.remote_codec(codec_endpoint, namespace, codec_auth))

@@ -207,15 +207,22 @@ def show(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until it is closed.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show the history of a workflow; as JSON in the form that a replayer reads.
 
-    Example: perdure workflow show -w order-17 -o json
+    Example: perdure workflow show -w order-17 --follow
     """
     from perdure_ops import workflow_actions as actions
 
     codec = actions.remote_codec(codec_endpoint, namespace, codec_auth)
+    if follow:
+        from perdure_ops import following
+
+        following.check(output)
+        actions.run(address, namespace, lambda client: following.follow(client, workflow_id, run_id, output), codec)
+        return
     actions.run(address, namespace, lambda client: actions.show(client, workflow_id, run_id, output, codec), codec)
 
 
@@ -230,6 +237,7 @@ def signal(
     namespace: Namespace = DEFAULT_NAMESPACE,
     codec_endpoint: CodecEndpoint = None,
     codec_auth: CodecAuth = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Send a signal to a running workflow.
 
@@ -239,7 +247,9 @@ def signal(
 
     args = actions.parse_inputs(input or [], input_file or [])
     codec = actions.remote_codec(codec_endpoint, namespace, codec_auth)
-    actions.run(address, namespace, lambda client: actions.signal(client, workflow_id, run_id, name, args), codec)
+    actions.run(
+        address, namespace, lambda client: actions.signal(client, workflow_id, run_id, name, args, output), codec
+    )
 
 
 @app.command()
@@ -281,6 +291,7 @@ def cancel(
     reason: Reason = "",
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Ask a running workflow to stop; its code decides how.
 
@@ -288,7 +299,7 @@ def cancel(
     """
     from perdure_ops import workflow_actions as actions
 
-    actions.run(address, namespace, lambda client: actions.cancel(client, workflow_id, run_id, reason))
+    actions.run(address, namespace, lambda client: actions.cancel(client, workflow_id, run_id, reason, output))
 
 
 @app.command()
@@ -298,6 +309,7 @@ def terminate(
     reason: Reason = "",
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Close a running workflow now, without asking its code.
 
@@ -305,4 +317,4 @@ def terminate(
     """
     from perdure_ops import workflow_actions as actions
 
-    actions.run(address, namespace, lambda client: actions.terminate(client, workflow_id, run_id, reason))
+    actions.run(address, namespace, lambda client: actions.terminate(client, workflow_id, run_id, reason, output))

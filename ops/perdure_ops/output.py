@@ -61,6 +61,14 @@ def print_fields(fields: Mapping[str, Any], output: OutputFormat) -> None:
         print(f"{name:<{width}}  {text}")
 
 
+def print_done(text: str, output: OutputFormat, **about: Any) -> None:
+    """Print what was done: a sentence for people, what it was done to for programs."""
+    if output is OutputFormat.TABLE:
+        print(text)
+    else:
+        print_fields({**about, "done": text}, output)
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], output: OutputFormat, columns: Sequence[str]) -> None:
     """Print many things of one kind: a table with ``columns``, a JSON list, or a JSON object in each line."""
     if output is OutputFormat.JSON:

@@ -66,7 +66,15 @@ def plan(address: str, namespace: str, partitions: int | None, replication: int,
         print(_nothing_to_do(namespace))
 
 
-def apply(address: str, namespace: str, partitions: int | None, replication: int, *, assume_yes: bool) -> None:
+def apply(
+    address: str,
+    namespace: str,
+    partitions: int | None,
+    replication: int,
+    *,
+    assume_yes: bool,
+    output: OutputFormat = OutputFormat.TABLE,
+) -> None:
     """Create missing topics and correct settings, after asking.
 
     Raises:
@@ -75,16 +83,16 @@ def apply(address: str, namespace: str, partitions: int | None, replication: int
     """
     with _log(address) as log:
         plan = _plan(log, namespace, partitions, replication)
-        if plan.changes:
-            _print_changes(plan.changes, OutputFormat.TABLE)
+        if plan.changes or output is not OutputFormat.TABLE:
+            _print_changes(plan.changes, output)
         if plan.is_done:
-            print(_nothing_to_do(namespace))
+            typer.echo(_nothing_to_do(namespace), err=output is not OutputFormat.TABLE)
             return
-        if not plan.of(Action.REFUSE) and not assume_yes and not typer.confirm("Do this?"):
+        if not plan.of(Action.REFUSE) and not assume_yes and not typer.confirm("Do this?", err=True):
             raise CliError("nothing was changed")
         with progress("changing topics"):
             done = topics_plan.apply(log, plan)
-    print(f"done: {len(done)} change{'s' if len(done) > 1 else ''}")
+    typer.echo(f"done: {len(done)} change{'s' if len(done) > 1 else ''}", err=output is not OutputFormat.TABLE)
 
 
 def describe(address: str, namespace: str, output: OutputFormat) -> None:

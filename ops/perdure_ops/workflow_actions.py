@@ -23,7 +23,7 @@ from perdure.converter import DataConverter, PayloadCodec
 from perdure.exceptions import CancelledError, TerminatedError, TimeoutError
 from perdure_ops import history_view as view
 from perdure_ops.errors import CliError, describe_error
-from perdure_ops.output import OutputFormat, print_fields, print_rows, progress, to_json
+from perdure_ops.output import OutputFormat, print_done, print_fields, print_rows, progress, to_json
 from perdure_ops.values import json_inputs, json_pairs, parse_duration
 from perdure_schemas.records import AwaitUpdate, Payload, Rejected, UpdateAnswer, UpdateStage
 
@@ -219,10 +219,12 @@ async def show(
     print_rows([as_row(event) for event in history.events], output, EVENT_COLUMNS)
 
 
-async def signal(client: Client, workflow_id: str, run_id: str | None, name: str, args: Args) -> None:
+async def signal(
+    client: Client, workflow_id: str, run_id: str | None, name: str, args: Args, output: OutputFormat
+) -> None:
     """Send a signal."""
     await client.get_workflow_handle(workflow_id, run_id=run_id).signal(name, args=args)
-    print(f"signal {name!r} sent to {workflow_id}")
+    print_done(f"signal {name!r} sent to {workflow_id}", output, workflow_id=workflow_id, run_id=run_id)
 
 
 async def query(
@@ -268,16 +270,16 @@ async def describe_update(
     print_fields(fields, output)
 
 
-async def cancel(client: Client, workflow_id: str, run_id: str | None, reason: str) -> None:
+async def cancel(client: Client, workflow_id: str, run_id: str | None, reason: str, output: OutputFormat) -> None:
     """Ask a run to stop."""
     await client.get_workflow_handle(workflow_id, run_id=run_id).cancel(reason=reason)
-    print(f"cancellation of {workflow_id} requested")
+    print_done(f"cancellation of {workflow_id} requested", output, workflow_id=workflow_id, run_id=run_id)
 
 
-async def terminate(client: Client, workflow_id: str, run_id: str | None, reason: str) -> None:
+async def terminate(client: Client, workflow_id: str, run_id: str | None, reason: str, output: OutputFormat) -> None:
     """Close a run."""
     await client.get_workflow_handle(workflow_id, run_id=run_id).terminate(reason=reason)
-    print(f"{workflow_id} terminated")
+    print_done(f"{workflow_id} terminated", output, workflow_id=workflow_id, run_id=run_id)
 
 
 async def _start(client: Client, request: StartRequest, **signal: Any) -> WorkflowHandle[Any, Any]:

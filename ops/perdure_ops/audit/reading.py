@@ -41,6 +41,7 @@ class TopicScan:
         names: the namespace, with its number of partitions.
         topics: which of its topics.
         told: called about once a second with how far it has come.
+        partition: only this one of each topic; all if not given.
     """
 
     def __init__(
@@ -49,11 +50,14 @@ class TopicScan:
         names: TopicNames,
         topics: Iterable[TopicSpec],
         told: Callable[[Progress], None] = lambda _: None,
+        partition: int | None = None,
     ) -> None:
         self._log = log
         self._told = told
         self._places = [
-            TopicPartition(names.of(spec), partition) for spec in topics for partition in range(names.partitions)
+            TopicPartition(names.of(spec), number)
+            for spec in topics
+            for number in (range(names.partitions) if partition is None else (partition,))
         ]
         #: Read while waiting, and not handed out yet.
         self._held: list[LogRecord] = []

@@ -104,7 +104,7 @@ def test_apply_creates_and_corrects_and_then_has_nothing_to_do(run: Run, log: Em
 def test_apply_asks_and_no_changes_nothing(run: Run, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def confirm(question: str) -> bool:
+    def confirm(question: str, **_: bool) -> bool:
         asked.append(question)
         return False
 

@@ -1,0 +1,75 @@
+"""What every command has, whatever it does: help with an example, output for programs, a way to try changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from perdure_ops.cli import app
+
+#: They run until they are stopped; what they print is a log.
+SERVERS = {"dev", "server"}
+#: They change what more than one workflow, or the log itself, holds: they ask, and can be tried.
+ASKING = {"topics apply", "dlq replay"}
+
+
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, inner in below.items():
+        yield from commands(inner, f"{path} {name}".strip())
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_its_help_has_an_example_of_itself(path: str) -> None:
+    assert f"Example: perdure {path}" in (COMMANDS[path].help or "")
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS.keys() - SERVERS))
+def test_it_prints_for_programs_too(path: str) -> None:
+    assert {"--output", "-o"} <= options(COMMANDS[path])
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_what_asks_can_be_told_not_to_and_tried(path: str) -> None:
+    asks = path in ASKING
+    assert ("--yes" in options(COMMANDS[path])) == asks
+    assert ("--dry-run" in options(COMMANDS[path])) == asks
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(shell: str) -> None:
+    """What the scripts of ``perdure --show-completion`` ask for at each tab."""
+    typed = {"bash": "perdure workflow sig", "zsh": "perdure workflow sig", "fish": "perdure workflow sig"}[shell]
+    asked = {
+        "_PERDURE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": typed,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "sig",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from perdure_ops.cli import main; main()"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "signal-with-start" in done.stdout, done.stderr
+    assert "list" not in done.stdout
