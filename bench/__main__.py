@@ -9,10 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import running
+from bench import comparing, running
+from bench.peers import installing
 
 #: Modules with ``add_options(parser)`` and ``main(options) -> exit code``, by command.
-_COMMANDS = {"run": running}
+_COMMANDS = {"run": running, "compare": comparing, "peers": installing}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,8 @@ The clock may be replaced, so that tests need no time. Called by the workloads a
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -65,12 +67,13 @@ def intended_starts_s(rate_per_s: float, count: int) -> Iterator[float]:
     return (number / rate_per_s for number in range(count))
 
 
-async def closed_loop(execute: Execute, count: int) -> list[float]:
-    """The latencies in ms of ``count`` requests, one at a time."""
-    latencies_ms = []
-    for number in range(count):
+async def closed_loop(execute: Execute, count: int, *, seconds_max: float = math.inf) -> list[float]:
+    """The latencies in ms of ``count`` requests, one at a time; fewer if that takes longer than ``seconds_max``."""
+    latencies_ms: list[float] = []
+    end_s = time.perf_counter() + seconds_max
+    while len(latencies_ms) < count and (not latencies_ms or time.perf_counter() < end_s):
         started_s = time.perf_counter()
-        await execute(number)
+        await execute(len(latencies_ms))
         latencies_ms.append((time.perf_counter() - started_s) * 1000)
     return latencies_ms
 
@@ -94,19 +97,27 @@ async def open_loop(execute: Execute, rate_per_s: float, count: int, *, clock: C
     return latencies_ms
 
 
-async def saturate(execute: Execute, count: int, in_flight: int) -> Saturated:
-    """Run ``count`` requests with ``in_flight`` of them at a time."""
-    left = iter(range(count))
+async def saturate(execute: Execute, count: int | None, in_flight: int, *, seconds_max: float = math.inf) -> Saturated:
+    """Run requests with ``in_flight`` of them at a time: ``count``, or as many as begin within ``seconds_max``.
+
+    Raises:
+        ValueError: neither bounds the run.
+    """
+    if count is None and seconds_max == math.inf:
+        raise ValueError("a run at saturation needs a count or a time")
+    left = itertools.count() if count is None else iter(range(count))
     latencies_ms = []
+    started_s = time.perf_counter()
 
     async def lane() -> None:
         for number in left:
             began_s = time.perf_counter()
+            if began_s - started_s > seconds_max:
+                return
             await execute(number)
             latencies_ms.append((time.perf_counter() - began_s) * 1000)
 
-    started_s = time.perf_counter()
     async with asyncio.TaskGroup() as lanes:
-        for _ in range(min(in_flight, count)):
+        for _ in range(in_flight if count is None else min(in_flight, count)):
             lanes.create_task(lane())
-    return Saturated(count, time.perf_counter() - started_s, latencies_ms)
+    return Saturated(len(latencies_ms), time.perf_counter() - started_s, latencies_ms)

@@ -101,7 +101,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: st
     """Print a table."""
     table = Table(title=title)
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left")
+        table.add_column(heading, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
