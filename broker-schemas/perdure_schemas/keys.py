@@ -131,6 +131,21 @@ def child_run_id(parent_run_id: str, initiated_event_id: int) -> str:
     return _derived_run_id(f"{parent_run_id}/child/{initiated_event_id}")
 
 
+def request_command_id(request_id: str) -> str:
+    """The command id of a request that its asker has named; see :func:`is_named_request`."""
+    return f"@{request_id}"
+
+
+def is_named_request(command_id: str) -> bool:
+    """Whether the asker gave the request its id, and so may repeat it at any time, not only while it waits."""
+    return command_id.startswith("@")
+
+
+def requested_run_id(workflow_id: str, request_id: str) -> str:
+    """The id of the run that a start named by its asker makes, in the form of a UUID."""
+    return _derived_run_id(f"{workflow_id}/request/{request_id}")
+
+
 def workflow_message_id(run_id: str, event_id: int, what: str) -> str:
     """The command id of what a run sends to another workflow because of one of its events."""
     return f"{run_id}/{event_id}/{what}"

@@ -8,6 +8,7 @@ key                                    value
 ``h/<run id>/<first event id>``        a history record with numbered events, exactly as in the topic
 ``u/<run id>/~<what>``                 the newest record of unnumbered events of that kind, exactly as in the topic
 ``d/<run id>/<command id>``            empty: the run has taken this signal
+``n/<command id>\\0<workflow id>``       the run that took this signal, of those whose asker named the request
 ``r/<time>/<run id>``                  empty: the closed run is removed at this time
 ``p``                                  :class:`Positions`
 =====================================  ===============================================================================
@@ -28,7 +29,7 @@ __all__ = ["POSITIONS", "STORE_VERSION", "Positions"]
 STORE_VERSION = 1
 POSITIONS = b"p"
 RETENTION = b"r/"
-_PREFIXES = (b"c/", b"s/", b"h/", b"u/", b"d/", RETENTION, POSITIONS)
+_PREFIXES = (b"c/", b"s/", b"h/", b"u/", b"d/", b"n/", RETENTION, POSITIONS)
 
 encode_state = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(RunState).decode
@@ -117,6 +118,11 @@ def signal_key(run_id: str, command_id: str) -> bytes:
 def signals_prefix(run_id: str) -> bytes:
     """The common beginning of a run's signal keys."""
     return f"d/{run_id}/".encode()
+
+
+def named_request_key(workflow_id: str, command_id: str) -> bytes:
+    """The key that says some run of a workflow id has taken a signal whose asker named the request."""
+    return f"n/{command_id}\0{workflow_id}".encode()
 
 
 def retention_key(remove_at_ms: int, run_id: str) -> bytes:

@@ -144,6 +144,9 @@ class Runs:
             attributes = event.attributes
             if type(attributes) is records.WorkflowExecutionSignaled:
                 store.put(layout.signal_key(state.run_id, attributes.command_id), b"")
+                if keys.is_named_request(attributes.command_id):
+                    key = layout.named_request_key(state.workflow_id, attributes.command_id)
+                    store.put(key, state.run_id.encode())
             elif type(attributes) is records.WorkflowExecutionStarted:
                 store.put(layout.current_key(state.workflow_id), state.run_id.encode())
             elif type(attributes) is records.WorkflowExecutionDeleted:
@@ -163,8 +166,11 @@ class Runs:
     def chain_has_taken(self, run: Run, command_id: str, now_ms: int) -> bool:
         """Whether the run, or one before it in its chain that closed a short time ago, has taken that signal.
 
-        A client repeats a signal whose answer it misses; meanwhile the run may have been continued as a new one.
+        A client repeats a signal whose answer it misses; meanwhile the run may have been continued as a new one. Who
+        names a request may repeat it at any time: then every run of the workflow id counts that is still kept.
         """
+        if keys.is_named_request(command_id):
+            return self._store.get(layout.named_request_key(run.state.workflow_id, command_id)) is not None
         link: Run | None = run
         for _ in range(_CHAIN_LINKS_MAX):
             if link is None:
@@ -273,11 +279,20 @@ class Runs:
         for prefix in (layout.records_prefix, layout.unnumbered_prefix, layout.signals_prefix):
             for key, _ in list(self._store.scan(prefix(run_id))):
                 self._store.delete(key)
+                if prefix is layout.signals_prefix:
+                    self._forget_request(state.workflow_id, run_id, key)
         self._store.delete(layout.state_key(run_id))
         if not state.is_open:
             self._store.delete(self._retention_key(state))
         if self._store.get(layout.current_key(state.workflow_id)) == run_id.encode():
             self._store.delete(layout.current_key(state.workflow_id))
+
+    def _forget_request(self, workflow_id: str, run_id: str, signal_key: bytes) -> None:
+        command_id = signal_key[len(layout.signals_prefix(run_id)) :].decode()
+        if keys.is_named_request(command_id):
+            key = layout.named_request_key(workflow_id, command_id)
+            if self._store.get(key) == run_id.encode():
+                self._store.delete(key)
 
     def unnumbered_ids(self, run_id: str) -> list[str]:
         """The ids of the run's records of unnumbered events."""

@@ -89,6 +89,8 @@ class Connection:
         replies: Where its replies come.
         replies_delivered_to: Replies below this offset have been given to whoever waits for them.
         on_delivered: Called after each such delivery, on the connection's thread.
+        on_sent: By command id: called, and forgotten, once the command's place among those of the connection is
+            settled. For requests that their askers have named.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Connection:
         self.result_waits: set[asyncio.Future[ReplyBody]] = set()
         self.replies_delivered_to = 0
         self.on_delivered: Callable[[], None] | None = None
+        self.on_sent: dict[str, Callable[[], None]] = {}
         self.address = address
         self.names = names
         self.identity = identity
@@ -174,7 +177,13 @@ class Connection:
     # --- requests -------------------------------------------------------------------------------------------------
 
     async def ask(
-        self, workflow_id: str, run_id: str, body: CommandBody, timeout_s: float | None, what: str
+        self,
+        workflow_id: str,
+        run_id: str,
+        body: CommandBody,
+        timeout_s: float | None,
+        what: str,
+        command_id: str = "",
     ) -> ReplyBody:
         """Send a command and wait for its first reply.
 
@@ -184,6 +193,7 @@ class Connection:
             body: The command.
             timeout_s: How long to wait; ``None`` without limit.
             what: What is asked, for the error message.
+            command_id: The command's id, if its asker has named the request.
 
         Raises:
             RPCError: no answer in time (``DEADLINE_EXCEEDED``), or the log refused the command (``UNAVAILABLE``).
@@ -192,7 +202,7 @@ class Connection:
         if isinstance(body, AwaitResult):
             self.result_waits.add(answer)
         try:
-            pending = await self.open(workflow_id, run_id, body, resolver(answer), rejecter(answer))
+            pending = await self.open(workflow_id, run_id, body, resolver(answer), rejecter(answer), command_id)
             try:
                 return await self.within(answer, timeout_s, what)
             finally:
@@ -201,13 +211,23 @@ class Connection:
             self.result_waits.discard(answer)
 
     async def open(
-        self, workflow_id: str, run_id: str, body: CommandBody, on_reply: OnReply, on_error: OnError
+        self,
+        workflow_id: str,
+        run_id: str,
+        body: CommandBody,
+        on_reply: OnReply,
+        on_error: OnError,
+        command_id: str = "",
     ) -> Pending:
         """Send a command whose replies go to ``on_reply``, on the running loop, until :meth:`forget` is called."""
         await self._ensure_started()
         loop = asyncio.get_running_loop()
-        pending = self._register(workflow_id, run_id, body, on_reply, on_error, loop)
+        pending = self._register(workflow_id, run_id, body, on_reply, on_error, loop, command_id)
         self._enqueue(pending, loop)
+        if command_id:
+            notify = self.on_sent.pop(command_id, None)
+            if notify is not None:
+                notify()
         return pending
 
     async def ask_read_side(self, body: ReadBody, timeout_s: float | None, what: str) -> ReplyBody:
@@ -315,9 +335,10 @@ class Connection:
         on_reply: OnReply,
         on_error: OnError,
         loop: asyncio.AbstractEventLoop | None,
+        command_id: str = "",
     ) -> Pending:
         request_id = new_id()
-        record = self._record(request_id, request_id, workflow_id, run_id, body)
+        record = self._record(request_id, command_id or request_id, workflow_id, run_id, body)
         pending = Pending(request_id, record, _is_read(body), on_reply, on_error, loop, time.monotonic())
         self._pending[request_id] = pending
         return pending

@@ -206,7 +206,7 @@ def decide(
     if isinstance(body, ForkWorkflow):
         return _decide_fork(command, body, run, context)
     kind = type(body)
-    refusal = _refusal(run, command, kind)
+    refusal = _refusal(run, command, kind, repeated)
     if refusal is not None:
         return Decision(effects=[refusal])
     assert run is not None
@@ -242,7 +242,7 @@ def _concerns_deleted(run: RunState, body: records.CommandBody) -> bool:
     return isinstance(body, records.DeleteWorkflow)
 
 
-def _refusal(run: RunState | None, command: Command, kind: type) -> Effect | None:
+def _refusal(run: RunState | None, command: Command, kind: type, repeated: bool) -> Effect | None:
     """What happens to a command that cannot be handled as things are; ``None`` if it can."""
     if run is None:
         message = f"workflow {command.workflow_id!r} not found"
@@ -259,7 +259,8 @@ def _refusal(run: RunState | None, command: Command, kind: type) -> Effect | Non
         message = f"workflow {command.workflow_id!r} has no open run of the chain that began with {first_run_id!r}"
         return _refuse(command, kind, "run is of another chain", ErrorCode.NOT_FOUND, message, run)
     if not run.is_open and kind not in _FOR_CLOSED_RUNS:
-        if command.reply is not None and command.command_id in (run.cancel_command_id, run.terminate_command_id):
+        done = repeated or command.command_id in (run.cancel_command_id, run.terminate_command_id)
+        if command.reply is not None and done:
             return Answer(command.reply, Done())
         message = "workflow execution already completed"
         return _refuse(command, kind, "run is closed", ErrorCode.NOT_FOUND, message, run)
@@ -278,7 +279,8 @@ def _decide_start(command: Command, body: StartWorkflow, current: RunState | Non
         message = f"run id {body.run_id!r} belongs to workflow {current.workflow_id!r}; propose a new one"
         rejected = Rejected(code=ErrorCode.INVALID_ARGUMENT, message=message)
         return Decision(effects=[_answer_start(command, rejected)])
-    if current is not None and start.is_repetition(current, command, body):
+    if current is not None and (context.repeated or start.is_repetition(current, command, body)):
+        # A repeated start with a signal that some run has taken is settled, whatever became of that run.
         return Decision(runs=[_drive(current, start.existing_run_steps(current, command, body, context), context)])
     refusal = start.refusal(current, command, body, context)
     if refusal is not None:

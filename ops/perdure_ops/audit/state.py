@@ -264,6 +264,7 @@ _COMPARE: dict[str, Callable[[StorePartition, StorePartition], _Differences]] = 
             b"h/": _value,
             b"u/": _value,
             b"d/": _value,
+            b"n/": _value,
             b"r/": _value,
         },
     ),

@@ -166,6 +166,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
         *,
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> None: ...
 
     @overload
@@ -176,6 +177,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
         *,
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> None: ...
 
     @overload
@@ -186,6 +188,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
         args: Sequence[Any],
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> None: ...
 
     @overload
@@ -197,6 +200,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
         args: Sequence[Any] = [],
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> None: ...
 
     async def signal(
@@ -207,6 +211,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
         args: Sequence[Any] = [],
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> None:
         """Send a signal. Returns when it stands in the log, not when it was handled.
 
@@ -216,6 +221,8 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
             args: Its arguments, if there are several.
             rpc_metadata: Not supported.
             rpc_timeout: See the class.
+            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a signal to
+                this workflow id under a name that it has taken already changes nothing.
         """
         await self._client.outbound.signal_workflow(
             SignalWorkflowInput(
@@ -226,6 +233,7 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
                 headers={},
                 rpc_metadata=rpc_metadata,
                 rpc_timeout=rpc_timeout,
+                request_id=request_id,
             )
         )
 

@@ -72,6 +72,7 @@ class StartWorkflowInput:
     request_eager_start: bool
     priority: Priority
     versioning_override: VersioningOverride | None
+    request_id: str | None = None
 
 
 @dataclass
@@ -137,6 +138,7 @@ class SignalWorkflowInput:
     headers: Mapping[str, Payload]
     rpc_metadata: Mapping[str, str | bytes]
     rpc_timeout: timedelta | None
+    request_id: str | None = None
 
 
 @dataclass

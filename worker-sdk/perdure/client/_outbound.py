@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._callables import UNSET
 from perdure._limits import check_name, check_payloads, check_reason
+from perdure._requests import command_id_of
 from perdure.client import _async_activity as async_activity
 from perdure.client._description import (
     WorkflowExecutionCount,
@@ -96,7 +97,7 @@ class ClientOutbound(OutboundInterceptor):
             header=input.headers,
         )
         timeout_s = (request.rpc_timeout or REQUEST_TIMEOUT).total_seconds()
-        reply = await self._ask(input.id, "", request.command, timeout_s, "the start")
+        reply = await self._ask(input.id, "", request.command, timeout_s, "the start", request.command_id)
         started = started_of(reply, request)
         return WorkflowHandle(
             self._client,
@@ -143,7 +144,9 @@ class ClientOutbound(OutboundInterceptor):
         check_name(input.signal, "signal name")
         signal = SignalInput(signal_name=input.signal, input=payloads, header=dict(input.headers))
         body = SignalWorkflow(signal=signal)
-        await self._change(input.id, input.run_id or "", body, what, input.rpc_metadata, input.rpc_timeout)
+        command_id = command_id_of(input.request_id)
+        run_id = input.run_id or ""
+        await self._change(input.id, run_id, body, what, input.rpc_metadata, input.rpc_timeout, command_id)
 
     async def query_workflow(self, input: QueryWorkflowInput) -> Any:
         """Send a query and decode its answer."""
@@ -239,10 +242,17 @@ class ClientOutbound(OutboundInterceptor):
         await async_activity.report_cancellation(self._client, input)
 
     async def _ask(
-        self, workflow_id: str, run_id: str, body: CommandBody, timeout_s: float | None, what: str
+        self,
+        workflow_id: str,
+        run_id: str,
+        body: CommandBody,
+        timeout_s: float | None,
+        what: str,
+        command_id: str = "",
     ) -> ReplyBody:
         connection = await self._client.connection()
-        return await connection.ask(workflow_id, run_id, body, timeout_s, f"{what} of workflow {workflow_id!r}")
+        what = f"{what} of workflow {workflow_id!r}"
+        return await connection.ask(workflow_id, run_id, body, timeout_s, what, command_id)
 
     async def _change(
         self,
@@ -252,7 +262,8 @@ class ClientOutbound(OutboundInterceptor):
         what: str,
         rpc_metadata: Mapping[str, str | bytes],
         rpc_timeout: timedelta | None,
+        command_id: str = "",
     ) -> None:
         require_unused({"rpc_metadata": rpc_metadata}, "a client request")
         timeout_s = (rpc_timeout or REQUEST_TIMEOUT).total_seconds()
-        expect(await self._ask(workflow_id, run_id, body, timeout_s, what), Done)
+        expect(await self._ask(workflow_id, run_id, body, timeout_s, what, command_id), Done)

@@ -36,6 +36,7 @@ async def start_and_wait(
     command: CommandBody,
     timeout_s: float,
     take_start: Callable[[ReplyBody], str],
+    command_id: str = "",
 ) -> WorkflowClosed:
     """Start a workflow and wait for its end, with one request for both.
 
@@ -45,6 +46,7 @@ async def start_and_wait(
         command: The start, with ``await_result``.
         timeout_s: How long the engine has to answer the start.
         take_start: Checks the answer of the start, and gives the run to wait for.
+        command_id: The command's id, if its asker has named the request.
     """
     loop = asyncio.get_running_loop()
     started: asyncio.Future[ReplyBody] = loop.create_future()
@@ -60,7 +62,7 @@ async def start_and_wait(
     connection.result_waits.add(closed)
     pending: Pending | None = None
     try:
-        pending = await connection.open(workflow_id, "", command, take, rejecter(started, closed))
+        pending = await connection.open(workflow_id, "", command, take, rejecter(started, closed), command_id)
         try:
             reply = await connection.within(started, timeout_s, f"the start of workflow {workflow_id!r}")
         except asyncio.CancelledError:

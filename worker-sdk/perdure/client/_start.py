@@ -17,6 +17,7 @@ from perdure._limits import (
     check_static_text,
     check_workflow_id,
 )
+from perdure._requests import command_id_of
 from perdure._runtime.definition import workflow_name_and_result_type
 from perdure._runtime.handler_definitions import signal_name
 from perdure._search_attributes import TypedSearchAttributes, encode_search_attributes
@@ -31,6 +32,7 @@ from perdure.common import (
     to_milliseconds,
 )
 from perdure.converter import DataConverter
+from perdure_schemas.keys import requested_run_id
 from perdure_schemas.records import (
     IdConflictPolicy,
     IdReusePolicy,
@@ -66,6 +68,7 @@ class StartOptions(TypedDict, total=False):
     request_eager_start: bool
     priority: Priority
     versioning_override: VersioningOverride | None
+    request_id: str | None
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -86,6 +89,7 @@ class StartRequest:
 
     workflow_id: str
     command: StartWorkflow
+    command_id: str
     result_type: Any
     rpc_timeout: timedelta | None
 
@@ -123,8 +127,10 @@ async def start_request(
     reuse = options.get("id_reuse_policy", WorkflowIDReusePolicy.ALLOW_DUPLICATE)
     conflict = options.get("id_conflict_policy", WorkflowIDConflictPolicy.UNSPECIFIED)
     retry_policy = options.get("retry_policy")
+    request_id = options.get("request_id")
+    command_id = command_id_of(request_id)
     command = StartWorkflow(
-        run_id=new_run_id(),
+        run_id=new_run_id() if request_id is None else requested_run_id(workflow_id, request_id),
         workflow_type=name,
         task_queue=task_queue,
         input=payloads,
@@ -152,6 +158,7 @@ async def start_request(
     return StartRequest(
         workflow_id,
         command,
+        command_id,
         annotated_type if result_type is None else result_type,
         options.get("rpc_timeout"),
     )

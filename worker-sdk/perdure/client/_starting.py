@@ -119,6 +119,9 @@ class StartsWorkflows(ABC):
             start_delay: How long the first workflow task waits; a signal that comes meanwhile ends the wait.
             priority: The workflow's place among those that wait on the task queue; its activities take it over.
             versioning_override: What counts instead of the versioning behavior in the workflow's code.
+            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a start of
+                this workflow id that was requested under the same name is not made again, and answered as the first
+                time, as long as its run is kept.
             request_eager_start, rpc_metadata: Not supported yet.
 
         Raises:
@@ -208,7 +211,12 @@ class StartsWorkflows(ABC):
         connection = await self.connection()
         timeout_s = (request.rpc_timeout or REQUEST_TIMEOUT).total_seconds()
         closed = await start_and_wait(
-            connection, id, request.command, timeout_s, lambda reply: started_of(reply, request).run_id
+            connection,
+            id,
+            request.command,
+            timeout_s,
+            lambda reply: started_of(reply, request).run_id,
+            request.command_id,
         )
         if closed.new_run_id:
             follow: WorkflowHandle[Any, Any] = WorkflowHandle(
