@@ -218,8 +218,8 @@ class Log(Protocol):
     def producer(self, name: str) -> Producer:
         """A new producer. ``name`` is for logs and metrics."""
 
-    def reader(self, name: str) -> Reader:
-        """A new reader without partitions."""
+    def reader(self, name: str, *, committed_only: bool = False) -> Reader:
+        """A new reader without partitions. ``committed_only``: it passes over what aborted transactions wrote."""
 
     def join(
         self,

@@ -5,7 +5,7 @@ which one daemon thread reads. Invariants:
 
 * a request is answered once: by the engine, by its deadline, or by an error of the log;
 * a request that is sent again keeps its command id, so a repetition changes nothing (I3);
-* reads (:data:`READS`) live in the memory of the workflow's owner in the engine, so they are sent again when an owner
+* reads (``READS``) live in the memory of the workflow's owner in the engine, so they are sent again when an owner
   mark shows a takeover; everything is sent again when it stays unanswered for :data:`RESEND_AFTER_S`;
 * replies of one poll reach the event loop in one call.
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 from perdure._delivery import call, deliver
 from perdure._ids import new_id
-from perdure._pending import OnError, OnReply, Pending, rejecter, resolver
+from perdure._pending import OnError, OnReply, Pending, is_read, rejecter, resolver
 from perdure._producer import SteadyProducer
 from perdure.service import RPCError, RPCStatusCode
 from perdure_runtime.clock import wall_clock_ms
@@ -42,20 +42,14 @@ from perdure_schemas.keys import is_mark, partition_of
 from perdure_schemas.limits import COMMAND_BYTES_MAX
 from perdure_schemas.records import (
     AwaitResult,
-    AwaitUpdate,
     Command,
     CommandBody,
-    DescribeWorkflow,
-    FetchHistory,
     OwnerMark,
-    QueryWorkflow,
     ReadBody,
     ReadRequest,
     Reply,
     ReplyBody,
     ReplyTo,
-    StartWorkflow,
-    UpdateWorkflow,
 )
 from perdure_schemas.topics import TopicNames
 
@@ -63,8 +57,6 @@ __all__ = ["Connection"]
 
 _logger = logging.getLogger("perdure.client")
 
-#: Requests that an owner keeps in memory only.
-READS = (AwaitResult, AwaitUpdate, DescribeWorkflow, FetchHistory, QueryWorkflow, UpdateWorkflow)
 #: A request without an answer for this long is sent again.
 RESEND_AFTER_S = 20.0
 #: How long one poll of the replies waits; also how often unanswered requests are looked at.
@@ -261,7 +253,7 @@ class Connection:
     def turn_into(self, pending: Pending, workflow_id: str, run_id: str, body: CommandBody) -> None:
         """From here on a request asks for something else when it is sent again; its request id stays."""
         pending.record = self._record(pending.request_id, new_id(), workflow_id, run_id, body)
-        pending.is_read = _is_read(body)
+        pending.is_read = is_read(body)
         pending.sent_s = time.monotonic()
 
     async def within(self, answer: asyncio.Future[ReplyBody], timeout_s: float | None, what: str) -> ReplyBody:
@@ -339,7 +331,7 @@ class Connection:
     ) -> Pending:
         request_id = new_id()
         record = self._record(request_id, command_id or request_id, workflow_id, run_id, body)
-        pending = Pending(request_id, record, _is_read(body), on_reply, on_error, loop, time.monotonic())
+        pending = Pending(request_id, record, is_read(body), on_reply, on_error, loop, time.monotonic())
         self._pending[request_id] = pending
         return pending
 
@@ -501,8 +493,3 @@ class Connection:
             self._resend(list(self._pending.values()))
             return True
         return False
-
-
-def _is_read(body: CommandBody) -> bool:
-    """Whether the owner keeps a request, or the update in it, in memory only."""
-    return isinstance(body, READS) or (isinstance(body, StartWorkflow) and body.update is not None)

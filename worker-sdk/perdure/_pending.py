@@ -11,10 +11,22 @@ from dataclasses import dataclass
 
 from perdure.service import RPCError
 from perdure_runtime.log import NewRecord
-from perdure_schemas.records import ReplyBody
+from perdure_schemas.records import (
+    AwaitResult,
+    AwaitUpdate,
+    CommandBody,
+    DescribeWorkflow,
+    FetchHistory,
+    QueryWorkflow,
+    ReplyBody,
+    StartWorkflow,
+    UpdateWorkflow,
+)
 
 OnReply = Callable[[ReplyBody], None]
 OnError = Callable[[RPCError], None]
+#: Requests that an owner keeps in memory only.
+READS = (AwaitResult, AwaitUpdate, DescribeWorkflow, FetchHistory, QueryWorkflow, UpdateWorkflow)
 
 
 @dataclass(eq=False)
@@ -52,3 +64,8 @@ def rejecter(*answers: asyncio.Future[ReplyBody]) -> OnError:
                 answer.set_exception(error)
 
     return reject
+
+
+def is_read(body: CommandBody) -> bool:
+    """Whether the owner keeps a request, or the update in it, in memory only."""
+    return isinstance(body, READS) or (isinstance(body, StartWorkflow) and body.update is not None)

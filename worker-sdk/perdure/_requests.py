@@ -1,7 +1,7 @@
 """Requests that their askers have named, so that they may repeat them at any time.
 
-Invariant I3: the same name for the same workflow id gives the same command id and proposes the same run id. Called where
-the client makes starts and signals, and by :mod:`perdure.kafka`.
+Invariant I3: the same name for the same workflow id gives the same command id and proposes the same run id. Called
+where the client makes starts and signals, and by :mod:`perdure.kafka`.
 """
 
 from __future__ import annotations

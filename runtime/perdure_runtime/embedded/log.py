@@ -176,7 +176,7 @@ class EmbeddedLog:
         self._core.check_open()
         return EmbeddedProducer(self._core, name)
 
-    def reader(self, name: str) -> EmbeddedReader:
+    def reader(self, name: str, *, committed_only: bool = False) -> EmbeddedReader:  # nothing here is ever uncommitted
         self._core.check_open()
         return EmbeddedReader(self._core, name)
 

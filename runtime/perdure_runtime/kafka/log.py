@@ -96,9 +96,9 @@ class KafkaLog:
         config = kafka_options.producer_config(self.bootstrap, self._options)
         return self._opened(lambda: KafkaProducer(name, config, self._errors))
 
-    def reader(self, name: str) -> KafkaReader:
+    def reader(self, name: str, *, committed_only: bool = False) -> KafkaReader:
         """A new reader without partitions."""
-        config = kafka_options.reader_config(self.bootstrap, self._options)
+        config = kafka_options.reader_config(self.bootstrap, self._options, committed_only=committed_only)
         return self._opened(lambda: KafkaReader(name, config, self._admin, self._errors, self._timeout_s))
 
     def join(

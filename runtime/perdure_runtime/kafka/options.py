@@ -170,9 +170,12 @@ def producer_config(bootstrap: str, options: Mapping[str, str]) -> dict[str, obj
     return _merged(bootstrap, options, _CONSUMER_FAMILIES, _SHARED, _PRODUCER)
 
 
-def reader_config(bootstrap: str, options: Mapping[str, str]) -> dict[str, object]:
-    """The configuration of a consumer that reads assigned partitions."""
-    return _merged(bootstrap, options, _PRODUCER_FAMILIES, _SHARED, _CONSUMER, _READER)
+def reader_config(bootstrap: str, options: Mapping[str, str], *, committed_only: bool = False) -> dict[str, object]:
+    """The configuration of a consumer that reads assigned partitions; of topics of others, what was committed only."""
+    config = _merged(bootstrap, options, _PRODUCER_FAMILIES, _SHARED, _CONSUMER, _READER)
+    if committed_only:
+        config["isolation.level"] = "read_committed"
+    return config
 
 
 def member_config(bootstrap: str, options: Mapping[str, str], group: str, instance: str) -> dict[str, object]:

@@ -103,7 +103,7 @@ class RemoteLog:
         self.check_open()
         return RemoteLogProducer(self.link, self._pipe, name)
 
-    def reader(self, name: str) -> RemoteReader:
+    def reader(self, name: str, *, committed_only: bool = False) -> RemoteReader:  # nothing there is ever uncommitted
         self.check_open()
         with self.link.lock:
             self._reader_numbers += 1

@@ -221,8 +221,8 @@ class WorkflowHandle(OperatesWorkflow, UpdatesWorkflow[SelfType], Generic[SelfTy
             args: Its arguments, if there are several.
             rpc_metadata: Not supported.
             rpc_timeout: See the class.
-            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a signal to
-                this workflow id under a name that it has taken already changes nothing.
+            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a signal
+                to this workflow id under a name that it has taken already changes nothing.
         """
         await self._client.outbound.signal_workflow(
             SignalWorkflowInput(

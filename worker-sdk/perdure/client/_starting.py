@@ -119,8 +119,8 @@ class StartsWorkflows(ABC):
             start_delay: How long the first workflow task waits; a signal that comes meanwhile ends the wait.
             priority: The workflow's place among those that wait on the task queue; its activities take it over.
             versioning_override: What counts instead of the versioning behavior in the workflow's code.
-            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a start of
-                this workflow id that was requested under the same name is not made again, and answered as the first
+            request_id: A name for this request, if the caller may repeat it later, for example after a crash: a start
+                of this workflow id that was requested under the same name is not made again, and answered as the first
                 time, as long as its run is kept.
             request_eager_start, rpc_metadata: Not supported yet.
 
