@@ -33,7 +33,7 @@ from perdure_history.core.commands import (
 )
 from perdure_history.core.commands.context import Context, Steps, no_events, no_history
 from perdure_history.core.deadlines import earliest_ms, event_deadline_ms
-from perdure_history.core.effects import Answer, Effect, Ignored, StartNextRun, WakeUpSpent
+from perdure_history.core.effects import Answer, DropQuery, Effect, Ignored, StartNextRun, WakeUpSpent
 from perdure_history.core.evolve import UNNUMBERED, evolve
 from perdure_history.core.policy import Policy
 from perdure_history.core.react import react, react_to_wake_up
@@ -208,7 +208,11 @@ def decide(
     kind = type(body)
     refusal = _refusal(run, command, kind, repeated)
     if refusal is not None:
-        return Decision(effects=[refusal])
+        late = getattr(body, "speculative_id", "")
+        if run is None or run.is_open or not late:
+            return Decision(effects=[refusal])
+        # An earlier owner may have handed it out: nobody else knows that it is still in the queue.
+        return Decision(runs=[_drive(run, iter((refusal, DropQuery(late))), context)])
     assert run is not None
     pause = _pause_of(run)
     decided = _drive(run, _HANDLERS[kind](run, command, body, context), context)

@@ -35,7 +35,7 @@ from perdure_schemas.records import (
     WorkflowTaskFailed,
 )
 from tests.unit.history.harness import NAMES, START_MS, History, body_of, options, payload, reply_to, start
-from tests.unit.history.test_takeover import successor
+from tests.unit.history.test_takeover import epochs, successor
 
 REQUEST = UpdateRequest(update_id="u", name="add", input=[payload("1")])
 SIGNAL = SignalWorkflow(signal=SignalInput(signal_name="s"))
@@ -320,6 +320,21 @@ def test_a_new_owner_gets_the_update_from_its_asker_again() -> None:
     assert new.kinds() == []
     assert ask(new, update()) == [COMPLETED]
     assert sorted(new.outstanding(NAMES.tasks)) == []
+
+
+def test_a_task_of_an_earlier_owner_is_dropped_when_it_is_answered_after_the_end() -> None:
+    old = idle()
+    ask(old, update())
+    orphan = task_of(old)
+    new = successor(old, committed=old.offset)
+    ask(new, update())
+    assert answer(new, task_of(new), accept(), DONE, CompleteWorkflowExecution()) == [COMPLETED]
+    assert answer(new, orphan, accept(), DONE) == []
+    assert new.kinds() == []
+    task_id = keys.query_task_id("run", orphan.speculative_id)
+    epochs_before_and_now = [(task_id, int(orphan.speculative_id.partition(".")[0])), (task_id, new.epoch)]
+    assert epochs(new, NAMES.tasks) == epochs_before_and_now
+    assert new.tombstones(NAMES.tasks) == [task_id, task_id]
 
 
 def test_an_accepted_update_survives_a_takeover() -> None:
