@@ -17,8 +17,8 @@ from typing import Any
 
 from perdure_runtime.log import NewRecord
 from tests.sim.histories import comparable, final_events
+from tests.sim.mortal import Cut, Process
 from tests.sim.plans import Plan
-from tests.sim.simlog import Cut, Process
 from tests.sim.simulation import Simulation
 from tests.sim.world import SimCrash
 

@@ -8,13 +8,11 @@ hears of it later, and goes on meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from perdure_runtime.log import LogError
+from tests.sim.mortal import Process
+from tests.sim.sending import SimAck
 from tests.sim.world import SimCrash, World
-
-if TYPE_CHECKING:
-    from tests.sim.simlog import Process, SimAck
 
 
 class SimGroup:
@@ -122,8 +120,6 @@ class SimMembership:
             self._on_assigned(taken)
 
     def commit(self, offsets: Mapping[int, int]) -> SimAck:
-        from tests.sim.simlog import SimAck
-
         killed = self.process.write(f"commit of {self.group.name}")
         world = self.group.world
         ack = SimAck(world)

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import Any
 
 from perdure.worker._timers import Timer
-from tests.sim.simlog import Process
+from tests.sim.mortal import Process
 from tests.sim.world import World
 
 #: Loops of killed processes with all that runs on them.

@@ -24,7 +24,9 @@ from perdure_runtime.processor import Processor
 from perdure_schemas.topics import TopicNames
 from perdure_timers.service import TimersRole
 from tests.sim.loop import SimLoop, SimTimers, graveyard
-from tests.sim.simlog import Process, SimLog, SimReader
+from tests.sim.mortal import Process
+from tests.sim.reading import SimReader
+from tests.sim.simlog import SimLog
 from tests.sim.store import Disk, SimStore
 from tests.sim.world import World
 
@@ -117,6 +119,7 @@ class ProcessorActor:
             now_ms=world.clock_ms,
             unique=world.unique,
             monotonic_s=world.monotonic_s,
+            standbys=engine.cluster.standbys,
         )
 
     def _close(self) -> None:
@@ -281,8 +284,10 @@ class WorkerProcess(_Peer):
 class Cluster:
     """All processes on one log."""
 
-    def __init__(self, world: World, *, partitions: int = 2, session_ms: int = 6_000) -> None:
+    def __init__(self, world: World, *, partitions: int = 2, session_ms: int = 6_000, standbys: bool = False) -> None:
         self.world = world
+        #: Whether engines fold the partitions of others all the time.
+        self.standbys = standbys
         self.names = TopicNames(partitions=partitions)
         self.log = SimLog(world)
         self.session_ms = session_ms

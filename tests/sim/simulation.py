@@ -67,9 +67,12 @@ class Simulation:
         workers: int = 3,
         clients: int = 2,
         partitions: int = 2,
+        standbys: bool | None = None,
     ) -> None:
         self.world = World(seed, tracing=tracing)
-        self.cluster = Cluster(self.world, partitions=partitions)
+        if standbys is None:
+            standbys = random.Random(f"standbys-{seed}").random() < 0.5
+        self.cluster = Cluster(self.world, partitions=partitions, standbys=standbys)
         self.plans = list(plans)
         self.faults = list(faults)
         self.struck: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from perdure_runtime.store import SealedBatch, StateStore
-from tests.sim.simlog import Process
+from tests.sim.mortal import Process
 from tests.sim.world import SimCrash
 
 
@@ -96,13 +96,11 @@ class SimStore(StateStore):
     """A :class:`StateStore` on a :class:`Disk`."""
 
     def __init__(self, disk: Disk, process: Process, name: str) -> None:
-        self._path = Path(name)
-        self._database = disk  # type: ignore[assignment]
-        self._overlay = {}
-        self._overlay_keys = None
-        self._staged = {}
-        self._batch_number = 0
+        self._use(Path(name), disk)  # type: ignore[arg-type]
         self._process = process
+
+    def beside(self) -> SimStore:
+        return SimStore(self._database, self._process, str(self._path))  # type: ignore[arg-type]
 
     def _write(self, batches: Sequence[SealedBatch], positions: Mapping[bytes, bytes]) -> None:
         killed = self._process.write(f"checkpoint of {self._path}")

@@ -12,9 +12,9 @@ from perdure_ops.audit import Audit
 from perdure_runtime.handler import ACKNOWLEDGED_KEY
 from perdure_runtime.log import TopicPartition
 from tests.sim.driver import Outcome
+from tests.sim.mortal import Process
 from tests.sim.plans import PlannedFailureError, expected
 from tests.sim.processes import make_role
-from tests.sim.simlog import Process
 from tests.sim.store import Disk, SimStore
 
 if TYPE_CHECKING:

@@ -1,4 +1,8 @@
-"""The virtual clock and seeded ids in the modules of the SDK, for the time of a simulation."""
+"""The virtual clock and seeded ids in the modules of the SDK, for the time of a simulation.
+
+A record is decoded once, and not by each of the ten that read it: records are immutable, and whoever changed one would
+be found out here.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ import perdure._ids
 import perdure._runtime.runner
 import perdure.worker._dispatch
 import perdure.worker._tuning
+from perdure_schemas import codec
+from perdure_schemas.records import Record
 from tests.sim.world import World
 
 _guarded: set[type] = set()
@@ -37,6 +43,15 @@ def virtual_time(world: World) -> Iterator[None]:
             _guarded.add(workflow_class)
             yield from guard(workflow_class)
 
+    decode = codec.decode
+    decoded: dict[bytes | None, Record] = {}
+
+    def decode_once(data: bytes | None) -> Record:
+        record = decoded.get(data)
+        if record is None:
+            record = decoded[data] = decode(data)
+        return record
+
     collecting = gc.isenabled()
     gc.disable()  # when it runs depends on everything that ran before
     try:
@@ -44,8 +59,10 @@ def virtual_time(world: World) -> Iterator[None]:
             module.time = clock  # type: ignore[attr-defined]
         perdure._runtime.runner.guard = guard_once  # type: ignore[attr-defined]
         perdure._ids._generator = random.Random(f"ids-{world.seed}")
+        codec.decode = decode_once
         yield
     finally:
+        codec.decode = decode
         perdure._runtime.runner.guard = guard  # type: ignore[attr-defined]
         perdure._ids._generator = generator
         for module, real in before:
