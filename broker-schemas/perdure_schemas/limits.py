@@ -170,3 +170,15 @@ TASK_RETRY_INITIAL_MS: Final = 1_000
 TASK_RETRY_INTERVAL_MS_MAX: Final = 60_000
 #: The attempt of a workflow task from which on its run is shown as stuck, with the failure of the attempt before.
 STUCK_ATTEMPT_MIN: Final = 3
+
+# --- The HTTP API and the web UI. More is refused with a status that says which bound it is. --------------------------
+
+#: The body of a request. Holds the payloads of one call in base64, as a codec server has them.
+HTTP_BODY_BYTES_MAX: Final = 4 * _MIB
+#: How long a body may take to arrive, how long a caller may ask to wait, and how long any request may take.
+HTTP_BODY_MS_MAX: Final = 30_000
+HTTP_WAIT_MS_MAX: Final = 60_000
+HTTP_REQUEST_MS_MAX: Final = 120_000
+#: Requests that are served at once, and streams of events among them.
+HTTP_REQUESTS_MAX: Final = 500
+HTTP_STREAMS_MAX: Final = 200

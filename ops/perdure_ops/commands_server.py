@@ -10,6 +10,22 @@ import typer
 from perdure_ops.logs import LogLevel, configure_logging
 from perdure_ops.options import DEFAULT_NAMESPACE, Level, Namespace
 
+ApiToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PERDURE_API_TOKEN",
+        metavar="TOKEN",
+        help="What callers of the web UI and the HTTP API must show. Needed on other than loopback addresses.",
+        show_default=False,
+    ),
+]
+AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allowed-host", metavar="NAME", help="A name the web UI is reached by, e.g. of a proxy.", show_default=False
+    ),
+]
+
 
 def _announce(line: str) -> None:
     print(line, flush=True)
@@ -26,8 +42,12 @@ def dev(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port for clients and workers; 0: any free one.", min=0, max=65535)] = 7233,
-    ui_port: Annotated[int, typer.Option(help="Port of health and metrics; 0: none.", min=0, max=65535)] = 8233,
-    headless: Annotated[bool, typer.Option("--headless", help="Without health and metrics.")] = False,
+    ui_port: Annotated[
+        int, typer.Option(help="Port of the web UI, the HTTP API and metrics; 0: none.", min=0, max=65535)
+    ] = 8233,
+    headless: Annotated[bool, typer.Option("--headless", help="Without web UI, HTTP API and metrics.")] = False,
+    api_token: ApiToken = None,
+    allowed_hosts: AllowedHosts = None,
     data: Annotated[Path, typer.Option(help="Folder for everything that must survive.")] = Path(".perdure/dev"),
     in_memory: Annotated[bool, typer.Option("--in-memory", help="Keep nothing on disk.")] = False,
     namespace: Namespace = DEFAULT_NAMESPACE,
@@ -52,6 +72,8 @@ def dev(
         data=None if in_memory else data,
         namespace=namespace,
         partitions=partitions,
+        api_token=api_token,
+        allowed_hosts=tuple(allowed_hosts or ()),
     )
     run_dev(options, _announce)
 
@@ -94,6 +116,10 @@ def server(
     ] = True,
     http_port: Annotated[int, typer.Option(help="Port of health and metrics; 0: none.", min=0, max=65535)] = 0,
     http_host: Annotated[str, typer.Option(help="Address of health and metrics.")] = "127.0.0.1",
+    ui_port: Annotated[int, typer.Option(help="Port of the web UI and the HTTP API; 0: none.", min=0, max=65535)] = 0,
+    ui_host: Annotated[str, typer.Option(help="Address of the web UI and the HTTP API.")] = "127.0.0.1",
+    api_token: ApiToken = None,
+    allowed_hosts: AllowedHosts = None,
     log_level: Level = LogLevel.INFO,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
@@ -120,6 +146,10 @@ def server(
         read_side=read_side,
         http_port=http_port or None,
         http_host=http_host,
+        ui_port=ui_port or None,
+        ui_host=ui_host,
+        api_token=api_token,
+        allowed_hosts=tuple(allowed_hosts or ()),
         log_level=log_level.value,
         supervised=supervised,
     )

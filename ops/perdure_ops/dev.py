@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure_ops.errors import CliError
-from perdure_ops.http_endpoints import HttpEndpoints, bind
+from perdure_ops.http_endpoints import HttpEndpoints, bind, check_access
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_ops.stopping import StopRequest
 from perdure_runtime.garbage import collect_less_often
 
 if TYPE_CHECKING:
     from perdure.client import Client
+    from perdure_ops.web.site import Site
     from perdure_runtime.embedded import EmbeddedLog
     from perdure_runtime.engine import Engine
     from perdure_schemas.topics import TopicNames
@@ -47,10 +48,12 @@ class DevOptions:
         workers: ``MODULE:ATTRIBUTE`` references of workers to run in this process.
         host: address to listen on.
         port: port for clients and workers; 0 takes any free one.
-        ui_port: port of the health page; ``None`` for none.
+        ui_port: port of the web UI, the HTTP API and the health page; ``None`` for none.
         data: folder for everything; ``None`` keeps it in memory.
         namespace: the namespace to create.
         partitions: partition count; ``None``: that of the data folder, or the default.
+        api_token: what callers of the web UI's API must show; ``None``: nothing, on a loopback address only.
+        allowed_hosts: names the web UI is reached by, besides those of this machine.
     """
 
     workers: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class DevOptions:
     data: Path | None = DEFAULT_DATA_FOLDER
     namespace: str = "default"
     partitions: int | None = None
+    api_token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
@@ -82,7 +87,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
     stop.install_signal_handlers()
     makers = load_worker_makers(options.workers)
     with ExitStack() as started:
-        page = None if options.ui_port is None else bind(options.host, options.ui_port, "--ui-port")
+        page = _bind_ui(options)
         if page is not None:
             started.callback(page.close)
         log = _open_log(options, started)
@@ -106,11 +111,26 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         if page is not None:
             text = f"Development server at {options.host}:{port}, namespace {options.namespace}."
             sources = (LagSource(log, names, "dev"), partial(read_side_samples, read_side, names.namespace))
-            endpoints = HttpEndpoints(page, engine, "Perdure dev", text, sources)
+            site = _site(options, log, names)
+            endpoints = HttpEndpoints(page, engine, "Perdure dev", text, sources, site=site)
             endpoints.start()
             started.callback(endpoints.stop)
         stop.wait()
         _logger.info("event=stopping")
+
+
+def _bind_ui(options: DevOptions) -> socket.socket | None:
+    if options.ui_port is None:
+        return None
+    check_access(options.host, options.api_token)
+    return bind(options.host, options.ui_port, "--ui-port")
+
+
+def _site(options: DevOptions, log: EmbeddedLog, names: TopicNames) -> Site:
+    from perdure_ops.http_api.guards import Access
+    from perdure_ops.web.site import Site
+
+    return Site(log, names, Access(options.host, options.api_token, options.allowed_hosts))
 
 
 def _wait_ready(engine: Engine, stop: StopRequest) -> bool:
@@ -179,7 +199,7 @@ def _ready_line(options: DevOptions, port: int, page: socket.socket | None, work
     host = "localhost" if options.host in ("127.0.0.1", "::1") else options.host
     parts = [f"namespace {options.namespace}", "data in memory" if options.data is None else f"data in {options.data}"]
     if page is not None:
-        parts.append(f"health and metrics at http://{host}:{page.getsockname()[1]}")
+        parts.append(f"web UI at http://{host}:{page.getsockname()[1]}")
     if worker_count:
         parts.append(f"{worker_count} worker{'s' if worker_count > 1 else ''}")
     return f"Perdure dev is ready: {host}:{port} ({', '.join(parts)})"

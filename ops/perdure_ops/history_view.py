@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -59,22 +59,27 @@ def failure_text(failure: Failure | None) -> str:
     return " ← ".join(parts)
 
 
-def plain(value: Any) -> Any:
-    """A record as JSON-like data without fields at their defaults; payloads are shown by their values."""
+def plain(value: Any, shown: Callable[[Payload], Any] = payload_value) -> Any:
+    """A record as JSON-like data without fields at their defaults; payloads are shown by their values.
+
+    Parameters:
+        value: the record, or a part of one.
+        shown: what to put in place of a payload.
+    """
     if isinstance(value, Payload):
-        return payload_value(value)
+        return shown(value)
     if isinstance(value, Record):
         fields = {}
         for info in msgspec.structs.fields(value):
             part = getattr(value, info.name)
             default = info.default if info.default_factory is msgspec.NODEFAULT else info.default_factory()
             if part != default:
-                fields[info.name] = plain(part)
+                fields[info.name] = plain(part, shown)
         return fields
     if isinstance(value, Mapping):
-        return {key: plain(part) for key, part in value.items()}
+        return {key: plain(part, shown) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
+        return [plain(part, shown) for part in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Enum):

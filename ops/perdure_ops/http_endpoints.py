@@ -1,5 +1,7 @@
 """Health, readiness and metrics over HTTP: ``/healthz``, ``/readyz``, ``/partitions``, ``/metrics`` and an index page.
 
+With a site, the web UI and the HTTP API are served beside them, and the index page is at ``/health``.
+
 The socket is bound when the endpoints are made, so that a port in use is an error before anything else is started; the
 HTTP server itself is loaded and run in a thread of its own after :meth:`HttpEndpoints.start`. Called by the development
 server and by the engine's processes.
@@ -8,6 +10,7 @@ server and by the engine's processes.
 from __future__ import annotations
 
 import html
+import ipaddress
 import logging
 import socket
 import threading
@@ -18,11 +21,12 @@ from perdure_ops.errors import CliError
 
 if TYPE_CHECKING:
     import uvicorn
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
     from perdure_ops.metrics import EngineView, Source
+    from perdure_ops.web.site import Site
     from perdure_runtime.stats import PartitionStatus
 
 _logger = logging.getLogger("perdure.http")
@@ -67,6 +71,32 @@ def bind(host: str, port: int, option: str) -> socket.socket:
         raise CliError(f"cannot listen on {host}:{port}: {reason}; choose another port with {option}") from error
 
 
+def check_access(host: str, token: str | None) -> None:
+    """Refuse to open the web UI to others without a token.
+
+    Args:
+        host: address to listen on.
+        token: what callers must show; ``None``: nothing.
+
+    Raises:
+        CliError: it would be open to everybody who reaches the address, or the token is none that a header may have.
+    """
+    if token is not None and not (token.strip() and token.isascii() and token.isprintable()):
+        raise CliError("--api-token: it is empty, or has characters that no header may have; choose another one")
+    if token is None and not _is_loopback(host):
+        raise CliError(
+            f"the web UI and the HTTP API would be open to everybody who reaches {host}: give a token with --api-token"
+            " or PERDURE_API_TOKEN, or leave them out with --ui-port 0"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class HttpEndpoints:
     """Serves the endpoints for one engine.
 
@@ -76,16 +106,25 @@ class HttpEndpoints:
         title: heading of the index page.
         text: what the index page says below it.
         sources: what else ``/metrics`` shows; asked each time.
+        site: the web UI and the HTTP API; closed by :meth:`stop`.
     """
 
     def __init__(
-        self, listener: socket.socket, engine: EngineView, title: str, text: str, sources: Sequence[Source] = ()
+        self,
+        listener: socket.socket,
+        engine: EngineView,
+        title: str,
+        text: str,
+        sources: Sequence[Source] = (),
+        *,
+        site: Site | None = None,
     ) -> None:
         self._listener = listener
         self._engine = engine
         self._title = title
         self._text = text
         self._sources = sources
+        self._site = site
         self._server: uvicorn.Server | None = None
         self._stopping = False
         self._lock = threading.Lock()
@@ -103,6 +142,8 @@ class HttpEndpoints:
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Serve no more."""
+        if self._site is not None:
+            self._site.end_streams()
         with self._lock:
             self._stopping = True
             if self._server is not None:
@@ -110,13 +151,15 @@ class HttpEndpoints:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         self._listener.close()
+        if self._site is not None:
+            self._site.close()
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         """The endpoints as an ASGI application."""
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-        from starlette.routing import Route
+        from starlette.routing import BaseRoute, Route
 
         from perdure_ops.metrics import engine_registry, render
 
@@ -141,8 +184,12 @@ class HttpEndpoints:
                 await run_in_threadpool(render, registry), media_type="text/plain; version=0.0.4; charset=utf-8"
             )
 
-        routes = {"/": index, "/healthz": healthz, "/readyz": readyz, "/partitions": partitions, "/metrics": metrics}
-        return Starlette(routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()])
+        found = {"/healthz": healthz, "/readyz": readyz, "/partitions": partitions, "/metrics": metrics}
+        found["/" if self._site is None else "/health"] = index
+        routes: list[BaseRoute] = [Route(path, endpoint, methods=["GET"]) for path, endpoint in found.items()]
+        if self._site is None:
+            return Starlette(routes=routes)
+        return self._site.guarded(Starlette(routes=[*routes, *self._site.routes()]))
 
     def _run(self) -> None:
         try:
@@ -152,6 +199,7 @@ class HttpEndpoints:
                 self.application(),
                 log_config=None,
                 access_log=False,
+                server_header=False,
                 lifespan="off",
                 ws="none",
                 timeout_graceful_shutdown=1,

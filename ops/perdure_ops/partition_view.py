@@ -22,7 +22,7 @@ from perdure_schemas import codec, keys
 from perdure_schemas.records import ExecutionSummary, OwnerMark, WorkflowStatus
 from perdure_schemas.topics import EXECUTIONS, TopicNames
 
-__all__ = ["Owner", "lag", "newest_mark", "open_runs", "partitions"]
+__all__ = ["Owner", "lag", "newest_mark", "open_runs", "partition_rows", "partitions"]
 
 LAG_COLUMNS = ("group", "topic", "partition", "committed", "end", "lag", "lag_s", "member")
 PARTITION_COLUMNS = ("role", "partition", "state", "owner", "epoch", "since", "lag", "lag_s", "open_workflows")
@@ -91,7 +91,7 @@ def partitions(address: str, namespace: str, *, count: bool, output: OutputForma
     """Print who owns which partition, and how much work each has."""
     with opened(address, namespace) as (log, names):
         runs = open_runs(log, names) if count else None
-        rows = _partition_rows(log, names, None if runs is None else [len(runs[n]) for n in range(names.partitions)])
+        rows = partition_rows(log, names, None if runs is None else [len(runs[n]) for n in range(names.partitions)])
     skews = _skews(rows)
     if output is OutputFormat.JSON:
         print(to_json({"partitions": rows, "skew": skews}, indent=2))
@@ -104,7 +104,8 @@ def partitions(address: str, namespace: str, *, count: bool, output: OutputForma
                 print(f"skew of {role} (max/mean): {shown}")
 
 
-def _partition_rows(log: Log, names: TopicNames, open_counts: Sequence[int] | None) -> list[dict[str, Any]]:
+def partition_rows(log: Log, names: TopicNames, open_counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """Who owns which partition, and how far behind it is; with its open workflows, if they were counted."""
     now_ms = wall_clock_ms()
     rows = []
     for found in lags_of(log, names):

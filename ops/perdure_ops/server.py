@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from perdure_ops.addresses import check_kafka_address
 from perdure_ops.errors import CliError
-from perdure_ops.http_endpoints import HttpEndpoints, bind
+from perdure_ops.http_endpoints import HttpEndpoints, bind, check_access
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_ops.stopping import StopRequest
 from perdure_ops.supervisor import READY_PREFIX, ChildSpec, Supervisor
@@ -28,12 +28,15 @@ from perdure_runtime.garbage import collect_less_often
 
 if TYPE_CHECKING:
     from perdure_runtime.engine import Engine
+    from perdure_runtime.log import Log
     from perdure_schemas.topics import TopicNames
 
 _logger = logging.getLogger("perdure.server")
 
 #: How children are told the address.
 ADDRESS_VARIABLE = "PERDURE_ADDRESS"
+#: How they are told the token of the HTTP API.
+TOKEN_VARIABLE = "PERDURE_API_TOKEN"  # noqa: S105 # a name, not a secret
 ONE_PROCESS = "one"
 PROCESS_PER_ROLE = "roles"
 PROCESSES_MAX = 64
@@ -60,6 +63,10 @@ class ServerOptions:
         read_side: answer lists and counts, too. Each process that does keeps an index of all runs.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
         http_host: address to listen on.
+        ui_port: port of the web UI and the HTTP API; ``None`` for none. With several processes the first serves it.
+        ui_host: address it listens on.
+        api_token: what its callers must show; ``None``: nothing, on a loopback address only.
+        allowed_hosts: names it is reached by, besides those of this machine.
         supervised: stop at the end of stdin.
     """
 
@@ -77,6 +84,10 @@ class ServerOptions:
     read_side: bool = True
     http_port: int | None = None
     http_host: str = "127.0.0.1"
+    ui_port: int | None = None
+    ui_host: str = "127.0.0.1"
+    api_token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
     log_level: str = "info"
     supervised: bool = False
 
@@ -100,6 +111,8 @@ def child_specs(options: ServerOptions, instance: str) -> list[ChildSpec]:
         )
     # The address may hold secrets, and command lines can be read by every user of the machine.
     environment = {ADDRESS_VARIABLE: options.address}
+    if options.api_token is not None:
+        environment[TOKEN_VARIABLE] = options.api_token
     return [
         ChildSpec(name, _child_command(options, name, roles, number), environment)
         for number, (name, roles) in enumerate(shares)
@@ -119,6 +132,9 @@ def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...]
         command += ["--no-read-side"]
     if options.http_port is not None:
         command += ["--http-port", str(options.http_port + number)]
+    if options.ui_port is not None and not number:
+        command += ["--ui-port", str(options.ui_port), "--ui-host", options.ui_host]
+        command += [part for name in options.allowed_hosts for part in ("--allowed-host", name)]
     return tuple(command)
 
 
@@ -134,6 +150,8 @@ def run_server(options: ServerOptions, announce: Callable[[str], None]) -> None:
         LogError: Kafka does not answer, or its topics are not as they must be.
     """
     check_kafka_address(options.address)
+    if options.ui_port is not None:
+        check_access(options.ui_host, options.api_token)
     instance = options.instance or socket.gethostname()
     children = child_specs(options, instance)
     names = prepare_topics(options)
@@ -174,6 +192,9 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         page = None if options.http_port is None else bind(options.http_host, options.http_port, "--http-port")
         if page is not None:
             started.callback(page.close)
+        ui = None if options.ui_port is None else bind(options.ui_host, options.ui_port, "--ui-port")
+        if ui is not None:
+            started.callback(ui.close)
         settings = {}
         if options.session_timeout_ms is not None:
             settings["session.timeout.ms"] = str(options.session_timeout_ms)
@@ -196,6 +217,9 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
             )
             endpoints.start()
             started.callback(endpoints.stop)
+        if ui is not None:
+            served = _serve_ui(options, ui, engine, log, names, instance)
+            started.callback(served.stop)
         watching = threading.Thread(
             target=_watch_start, args=(engine, announce, stop), name="perdure-starting", daemon=True
         )
@@ -203,6 +227,19 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         collect_less_often()
         stop.wait()
         _logger.info("event=stopping")
+
+
+def _serve_ui(
+    options: ServerOptions, listener: socket.socket, engine: Engine, log: Log, names: TopicNames, instance: str
+) -> HttpEndpoints:
+    from perdure_ops.http_api.guards import Access
+    from perdure_ops.web.site import Site
+
+    site = Site(log, names, Access(options.ui_host, options.api_token, options.allowed_hosts))
+    endpoints = HttpEndpoints(listener, engine, "Perdure server", f"Instance {instance}.", site=site)
+    endpoints.start()
+    _logger.info("event=web_ui host=%s port=%d", options.ui_host, endpoints.port)
+    return endpoints
 
 
 def _watch_start(engine: Engine, announce: Callable[[], None], stop: StopRequest) -> None:

@@ -1,0 +1,47 @@
+"""What is served to people and to other languages: the web UI and the HTTP API, behind one guard.
+
+The UI is static files; all it knows comes from the API. Made by the development server and by ``perdure server``.
+"""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from perdure_ops.http_api.application import api_routes
+from perdure_ops.http_api.context import Api
+from perdure_ops.http_api.guards import Access, Guard
+from perdure_runtime.log import Log
+from perdure_schemas.topics import TopicNames
+
+__all__ = ["Site"]
+
+
+class Site:
+    """The web UI and the HTTP API of one namespace.
+
+    Args:
+        log: The log; it is not closed here.
+        names: The namespace's topics.
+        access: Who may use them.
+    """
+
+    def __init__(self, log: Log, names: TopicNames, access: Access) -> None:
+        self._api = Api(log, names)
+        self._access = access
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything that is served."""
+        return api_routes(self._api)
+
+    def guarded(self, app: ASGIApp) -> ASGIApp:
+        """An application with the guard in front of it."""
+        return Guard(app, self._access)
+
+    def end_streams(self) -> None:
+        """Have streams end, before the server stops."""
+        self._api.end_streams()
+
+    def close(self) -> None:
+        """Let go of everything but the log. Called when no request is served any more."""
+        self._api.close()
