@@ -14,6 +14,8 @@ from typing import NamedTuple
 from perdure_schemas.limits import NAME_CHARS_MAX
 
 MARK_PREFIX = "~mark/"
+#: What the workflow ids of schedules begin with; no workflow may have such an id.
+SCHEDULE_PREFIX = "~schedule/"
 
 
 class FencedKey(NamedTuple):
@@ -86,6 +88,11 @@ def quarantine_id(run_id: str) -> str:
     return f"{run_id}/~quarantine"
 
 
+def schedule_id(run_id: str, with_definition: bool) -> str:
+    """The id of a schedule's newest record; one that says what the schedule is stays until the next such one."""
+    return f"{run_id}/~schedule-definition" if with_definition else f"{run_id}/~schedule"
+
+
 def deletion_id(run_id: str) -> str:
     """The id of the record that says a run is deleted."""
     return f"{run_id}/~deleted"
@@ -124,6 +131,21 @@ def timer_id(run_id: str, arm_number: int) -> str:
 def next_run_id(run_id: str, closing_event_id: int) -> str:
     """The id of the run that follows a run closed by that event, in the form of a UUID (version 8, RFC 9562)."""
     return _derived_run_id(f"{run_id}/{closing_event_id}")
+
+
+def schedule_workflow_id(schedule_id: str) -> str:
+    """The workflow id under which a schedule lives."""
+    return f"{SCHEDULE_PREFIX}{schedule_id}"
+
+
+def is_schedule(workflow_id: str) -> bool:
+    """Whether a workflow id was made by :func:`schedule_workflow_id`."""
+    return workflow_id.startswith(SCHEDULE_PREFIX)
+
+
+def scheduled_run_id(schedule_run_id: str, number: int) -> str:
+    """The id of the first run that a fire of a schedule starts, in the form of a UUID."""
+    return _derived_run_id(f"{schedule_run_id}/fire/{number}")
 
 
 def child_run_id(parent_run_id: str, initiated_event_id: int) -> str:

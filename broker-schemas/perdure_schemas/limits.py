@@ -61,6 +61,29 @@ PENDING_CHILDREN_MAX: Final = 2_000
 #: Signals and requests to cancel that a run sent to other workflows, and that are not answered yet.
 PENDING_EXTERNAL_REQUESTS_MAX: Final = 2_000
 
+# --- What one schedule may hold. More is refused; a fire that finds the buffer full starts nothing, and says so. ------
+
+#: Calendars, intervals and cron expressions of a schedule.
+SCHEDULE_PARTS_MAX: Final = 100
+#: The shortest interval, and the shortest catch-up window.
+SCHEDULE_INTERVAL_MS_MIN: Final = 1_000
+SCHEDULE_CATCHUP_MS_MIN: Final = 10_000
+#: The last year with times of a calendar.
+SCHEDULE_YEAR_MAX: Final = 2_100
+#: Fires that wait for a workflow to end, and ranges of backfills that are not done.
+SCHEDULE_BUFFERED_MAX: Final = 1_000
+SCHEDULE_BACKFILLS_MAX: Final = 100
+#: Running workflows that a schedule keeps in view, and newest fires, of either kind, in its description.
+SCHEDULE_RUNNING_MAX: Final = 100
+SCHEDULE_RECENT_MAX: Final = 10
+#: Commands of clients that a schedule knows again.
+SCHEDULE_COMMANDS_KEPT_MAX: Final = 20
+#: Times that one decision covers, and workflows that it starts; the next decision follows at once.
+SCHEDULE_TIMES_PER_DECISION_MAX: Final = 200
+SCHEDULE_STARTS_PER_DECISION_MAX: Final = 50
+#: Times that one answer lists.
+SCHEDULE_TIMES_LISTED_MAX: Final = 10_000
+
 # --- How long a run may grow. Beyond the first two it is asked to continue as new, beyond the last two terminated. ----
 
 #: History from which on `workflow.info().is_continue_as_new_suggested()` is true.

@@ -31,6 +31,7 @@ from perdure_schemas.records.operator_commands import (
     UnpauseWorkflow,
     UpdateActivityOptions,
 )
+from perdure_schemas.records.schedules import ScheduleOrigin, ScheduleRequest
 from perdure_schemas.records.workflow_commands import WorkflowCommand
 
 __all__ = [
@@ -122,6 +123,10 @@ class StartWorkflow(Variant, frozen=True, kw_only=True):
     versioning_override: VersioningOverride | None = None
     #: The version its first workflow task is for, if the run that starts it is pinned; else empty.
     inherited_version: str = ""
+    #: Set if a schedule starts it: who is told how it ends, and what the workflow it started before left behind.
+    scheduled_by: ScheduleOrigin | None = None
+    last_completion_result: list[Payload] = []
+    last_failure: Failure | None = None
 
 
 class SignalWorkflow(Variant, frozen=True, kw_only=True):
@@ -475,6 +480,7 @@ CommandBody = (
     | ReleaseWorkflow
     | DeleteWorkflow
     | ForkWorkflow
+    | ScheduleRequest
 )
 
 

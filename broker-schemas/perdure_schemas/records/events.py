@@ -47,6 +47,7 @@ from perdure_schemas.records.run_events import (
     WorkflowExecutionUpdateCompleted,
     WorkflowPropertiesModified,
 )
+from perdure_schemas.records.schedules import ScheduleCreated, ScheduleRecorded
 
 __all__ = [
     "ActivityAttemptRecorded",
@@ -356,6 +357,8 @@ EventAttributes = (
     | WorkflowExecutionPaused
     | WorkflowExecutionUnpaused
     | WorkflowExecutionDeleted
+    | ScheduleCreated
+    | ScheduleRecorded
 )
 
 

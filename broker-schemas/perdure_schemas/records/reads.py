@@ -10,8 +10,10 @@ __all__ = [
     "ExecutionsCount",
     "ExecutionsPage",
     "ListExecutions",
+    "ListSchedules",
     "ReadBody",
     "ReadRequest",
+    "SchedulesPage",
 ]
 
 
@@ -29,7 +31,15 @@ class CountExecutions(Variant, frozen=True, kw_only=True):
     query: str = ""
 
 
-ReadBody = ListExecutions | CountExecutions
+class ListSchedules(Variant, frozen=True, kw_only=True):
+    """A page of the namespace's schedules, by id. ``query`` as for runs, but of search attributes only."""
+
+    query: str = ""
+    page_size: int = 1_000
+    page_token: bytes = b""
+
+
+ReadBody = ListExecutions | CountExecutions | ListSchedules
 
 
 class ReadRequest(Record, frozen=True, kw_only=True):
@@ -42,6 +52,15 @@ class ReadRequest(Record, frozen=True, kw_only=True):
 class ExecutionsPage(Variant, frozen=True, kw_only=True):
     """Encoded :class:`ExecutionSummary` values in order. ``records_behind``: how many records of the feed the answer
     may not know yet; 0 means that it is the state as of ``time_ms``."""
+
+    summaries: list[bytes]
+    next_page_token: bytes = b""
+    records_behind: int = 0
+    time_ms: int = 0
+
+
+class SchedulesPage(Variant, frozen=True, kw_only=True):
+    """Encoded :class:`ExecutionSummary` values of schedules, by id; freshness as in :class:`ExecutionsPage`."""
 
     summaries: list[bytes]
     next_page_token: bytes = b""

@@ -13,7 +13,8 @@ from perdure_schemas.records.common import (
     VersioningBehavior,
     WorkflowStatus,
 )
-from perdure_schemas.records.reads import ExecutionsCount, ExecutionsPage
+from perdure_schemas.records.reads import ExecutionsCount, ExecutionsPage, SchedulesPage
+from perdure_schemas.records.schedules import ScheduleDescribed, ScheduleSummary, ScheduleTimes
 
 __all__ = [
     "ActivityHeartbeatAnswer",
@@ -80,6 +81,8 @@ class ExecutionSummary(Record, frozen=True, kw_only=True):
     #: The workflow task fails again and again: which attempt comes next, and why the last one failed. Else 0 and empty.
     stuck_attempt: int = 0
     stuck_reason: str = ""
+    #: It is no workflow, but a schedule.
+    schedule: ScheduleSummary | None = None
 
 
 class PendingActivity(Record, frozen=True, kw_only=True):
@@ -220,6 +223,9 @@ ReplyBody = (
     | ActivityHeartbeatAnswer
     | ExecutionsPage
     | ExecutionsCount
+    | ScheduleDescribed
+    | ScheduleTimes
+    | SchedulesPage
 )
 
 

@@ -14,6 +14,7 @@ from perdure_schemas.records.common import (
     Variant,
     VersioningOverride,
 )
+from perdure_schemas.records.schedules import ScheduleOrigin
 
 __all__ = [
     "UpsertWorkflowSearchAttributesEvent",
@@ -75,6 +76,8 @@ class WorkflowExecutionStarted(Variant, frozen=True, kw_only=True):
     inherited_version: str = ""
     #: Its first workflow task goes to the ramping version, if there is one.
     prefers_ramping: bool = False
+    #: Set if a schedule started the chain, in every run of it: who is told how the last one ends.
+    scheduled_by: ScheduleOrigin | None = None
 
 
 class WorkflowExecutionCompleted(Variant, frozen=True, kw_only=True):
