@@ -34,6 +34,7 @@ from perdure_history.layout import POSITIONS, Positions
 from perdure_history.reactions import Reactions
 from perdure_history.restore import Restore
 from perdure_history.runs import Run, Runs, first_numbered, record_id, sent_since
+from perdure_history.schedules.times import SpecTimes
 from perdure_runtime.handler import ACKNOWLEDGED_KEY, Outbox, PartitionStore
 from perdure_runtime.log import LogRecord, NewRecord
 from perdure_runtime.metrics import CACHED_BYTES, CACHED_RUNS, IGNORED, PROCESS, WORKFLOW_ENDTOEND, Sample
@@ -55,6 +56,9 @@ _EARLIER_OWNERS_MAX = 8
 #: A failure on these leaves no run in doubt: the asker is told, and that is all.
 _HARMLESS = (
     records.StartWorkflow,
+    records.CreateSchedule,
+    records.DescribeSchedule,
+    records.ListScheduleTimes,
     records.ResetWorkflow,
     records.ForkWorkflow,
     records.DescribeWorkflow,
@@ -98,7 +102,7 @@ class HistoryPartition:
         self._history_topic = names.history
         self._executions_topic = names.executions
         self._config = config
-        self._policy = msgspec.structs.replace(config.policy, next_cron_ms=next_cron_ms)
+        self._policy = msgspec.structs.replace(config.policy, next_cron_ms=next_cron_ms, schedule_times=SpecTimes)
         self._partition = partition
         self._partitions = names.partitions
         self._store = store
@@ -250,7 +254,7 @@ class HistoryPartition:
         except Exception:
             touched = {run.state.run_id} if run is not None else set()
             touched.update(part.state.run_id for part in (decision.runs if decision is not None else ()))
-            if isinstance(body, StartWorkflow | records.ResetWorkflow | records.ForkWorkflow):
+            if isinstance(body, StartWorkflow | records.ResetWorkflow | records.ForkWorkflow | records.CreateSchedule):
                 touched.add(body.run_id)
             for run_id in touched:
                 self._runs.rebuild(run_id)

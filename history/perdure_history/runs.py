@@ -61,6 +61,8 @@ def record_id(record: HistoryRecord) -> str:
         return keys.activity_attempt_id(record.run_id, attributes.scheduled_event_id)
     if isinstance(attributes, records.WorkflowTaskAttemptRecorded):
         return keys.workflow_task_attempt_id(record.run_id)
+    if isinstance(attributes, records.ScheduleRecorded):
+        return keys.schedule_id(record.run_id, attributes.definition is not None)
     if isinstance(attributes, records.WorkflowExecutionDeleted):
         return keys.deletion_id(record.run_id)
     assert type(attributes) in UNNUMBERED
@@ -147,7 +149,7 @@ class Runs:
                 if keys.is_named_request(attributes.command_id):
                     key = layout.named_request_key(state.workflow_id, attributes.command_id)
                     store.put(key, state.run_id.encode())
-            elif type(attributes) is records.WorkflowExecutionStarted:
+            elif type(attributes) in (records.WorkflowExecutionStarted, records.ScheduleCreated):
                 store.put(layout.current_key(state.workflow_id), state.run_id.encode())
             elif type(attributes) is records.WorkflowExecutionDeleted:
                 store.delete(layout.retention_key(state.close_time_ms + self._config.retention_ms, state.run_id))

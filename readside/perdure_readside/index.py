@@ -15,7 +15,7 @@ from pathlib import Path
 
 from perdure_readside.attributes import STATUS_NAMES, Kind, custom_values
 from perdure_readside.compiling import compile_count, compile_page
-from perdure_readside.filters import parse
+from perdure_readside.filters import FilterError, parse
 from perdure_schemas import codec
 from perdure_schemas.records import ExecutionSummary, VersioningBehavior
 
@@ -24,7 +24,7 @@ __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 _logger = logging.getLogger("perdure.readside")
 
 #: Grows with every change of the tables or of what stands in them.
-_VERSION = 2
+_VERSION = 3
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
@@ -46,6 +46,10 @@ CREATE INDEX executions_by_workflow ON executions (workflow_id);
 CREATE INDEX executions_by_type ON executions (workflow_type, start_ms DESC, run_id);
 CREATE INDEX executions_by_status ON executions (status, start_ms DESC, run_id);
 CREATE INDEX executions_stuck ON executions (id) WHERE stuck;
+CREATE TABLE schedules (
+    run_id TEXT PRIMARY KEY, schedule_id TEXT NOT NULL, version INTEGER NOT NULL, summary BLOB NOT NULL
+) STRICT;
+CREATE INDEX schedules_by_id ON schedules (schedule_id, run_id);
 CREATE TABLE attributes (execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL) STRICT;
 CREATE INDEX attributes_by_value ON attributes (name, value, execution_id);
 CREATE INDEX attributes_by_execution ON attributes (execution_id, name);
@@ -62,6 +66,13 @@ ON CONFLICT (run_id) DO UPDATE SET status = excluded.status, start_ms = excluded
     versioning_behavior = excluded.versioning_behavior, version = excluded.version, summary = excluded.summary
 WHERE excluded.version >= version
 """
+
+_UPSERT_SCHEDULE = """
+INSERT INTO schedules (run_id, schedule_id, version, summary) VALUES (?, ?, ?, ?)
+ON CONFLICT (run_id) DO UPDATE SET version = excluded.version, summary = excluded.summary
+WHERE excluded.version >= version
+"""
+_SCHEDULES = "SELECT schedule_id, summary FROM schedules WHERE schedule_id > ? ORDER BY schedule_id, run_id LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +150,16 @@ class ExecutionIndex:
     def clear(self) -> None:
         """Forget everything."""
         with self._database:
-            for table in ("executions", "attributes", "kinds", "places"):
+            for table in ("executions", "schedules", "attributes", "kinds", "places"):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         self._kinds.clear()
 
     def _put(self, value: bytes) -> None:
         summary = codec.decode_as(value, ExecutionSummary)
+        if summary.schedule is not None:
+            schedule = (summary.run_id, summary.schedule.schedule_id, summary.version, value)
+            self._database.execute(_UPSERT_SCHEDULE, schedule)
+            return
         parent = summary.parent
         row = (
             summary.run_id, summary.workflow_id, summary.workflow_type, summary.task_queue, summary.status.value,
@@ -170,6 +185,8 @@ class ExecutionIndex:
         row = self._database.execute("DELETE FROM executions WHERE run_id = ? RETURNING id", (run_id,)).fetchone()
         if row is not None:
             self._database.execute("DELETE FROM attributes WHERE execution_id = ?", row)
+        else:
+            self._database.execute("DELETE FROM schedules WHERE run_id = ?", (run_id,))
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -195,6 +212,29 @@ class ExecutionIndex:
                 return Page(summaries, token)
             summaries.append(row[0])
             token = statement.token(row)
+        return Page(summaries, b"")
+
+    def schedules(self, page_size: int, page_token: bytes = b"") -> Page:
+        """A page of the schedules, by id; bounded as :meth:`page` is.
+
+        Raises:
+            FilterError: the token makes no sense.
+        """
+        rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
+        try:
+            behind = page_token.decode()
+        except UnicodeDecodeError:
+            raise FilterError("the page token is not that of a list of schedules") from None
+        rows = self._database.execute(_SCHEDULES, (behind, rows_max + 1))
+        summaries: list[bytes] = []
+        size_bytes = 0
+        last = ""
+        for schedule_id, summary in rows:
+            size_bytes += len(summary)
+            if summaries and (len(summaries) == rows_max or size_bytes > PAGE_BYTES_MAX):
+                return Page(summaries, last.encode())
+            summaries.append(summary)
+            last = schedule_id
         return Page(summaries, b"")
 
     def count(self, text: str) -> list[tuple[int, tuple[str, ...]]]:

@@ -29,11 +29,13 @@ from perdure_schemas.records import (
     ExecutionsCount,
     ExecutionsPage,
     ListExecutions,
+    ListSchedules,
     ReadBody,
     ReadRequest,
     Rejected,
     Reply,
     ReplyBody,
+    SchedulesPage,
 )
 from perdure_schemas.topics import TopicNames
 
@@ -236,6 +238,16 @@ class _Answering:
             if isinstance(body, ListExecutions):
                 page = self._index.page(body.query, body.page_size, body.page_token)
                 return ExecutionsPage(
+                    summaries=page.summaries,
+                    next_page_token=page.next_page_token,
+                    records_behind=behind,
+                    time_ms=now_ms,
+                )
+            if isinstance(body, ListSchedules):
+                if body.query:
+                    raise FilterError("a list of schedules takes no filter yet; list them all")
+                page = self._index.schedules(body.page_size, body.page_token)
+                return SchedulesPage(
                     summaries=page.summaries,
                     next_page_token=page.next_page_token,
                     records_behind=behind,

@@ -22,6 +22,8 @@ _NOT_IN_HISTORIES = {
     records.WorkflowTaskAttemptRecorded: "has no number, so no history shows it",
     records.WorkflowQuarantined: "has no number, so no history shows it",
     records.WorkflowExecutionDeleted: "has no number, and nobody reads the history any more",
+    records.ScheduleCreated: "is of a schedule, which has no workflow code",
+    records.ScheduleRecorded: "is of a schedule, which has no workflow code",
     records.WorkflowTaskTimedOut: "a worker was lost; the code is replayed as if nothing had happened",
 }
 #: Functions of ``perdure.workflow`` that only look or convert, and others whose twin is in a golden workflow.

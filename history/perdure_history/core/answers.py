@@ -11,6 +11,7 @@ from perdure_history.core.state import (
     ActivityStatus,
     ChildState,
     RunState,
+    ScheduleState,
     WorkflowTaskState,
 )
 from perdure_history.core.versioning import deployment_version, effective_behavior
@@ -25,12 +26,17 @@ from perdure_schemas.records import (
     PendingActivity,
     PendingChildWorkflow,
     PendingWorkflowTask,
+    ScheduleSummary,
     TimeoutType,
     WorkflowClosed,
     WorkflowStatus,
 )
 
 __all__ = ["CLOSING", "closed_answer", "described", "stuck_reason", "summary"]
+
+
+#: Fires of a schedule, and its next times, in lists.
+_RECENT_LISTED_MAX = 5
 
 
 def closed_answer(run_id: str, attributes: EventAttributes) -> WorkflowClosed | None:
@@ -124,6 +130,21 @@ def summary(state: RunState, version: int) -> ExecutionSummary:
         stuck_reason=stuck,
         deployment_version=deployment_version(state),
         versioning_behavior=effective_behavior(state),
+        schedule=None if state.schedule is None else _schedule_summary(state.schedule),
+    )
+
+
+def _schedule_summary(schedule: ScheduleState) -> ScheduleSummary:
+    definition, progress = schedule.definition, schedule.progress
+    assert definition is not None
+    return ScheduleSummary(
+        schedule_id=schedule.schedule_id,
+        workflow_type=definition.action.workflow_type,
+        spec=definition.spec,
+        paused=progress.paused,
+        note=progress.note,
+        recent=progress.recent[-_RECENT_LISTED_MAX:],
+        next_ms=progress.upcoming_ms[:_RECENT_LISTED_MAX],
     )
 
 

@@ -137,18 +137,36 @@ def apply_parent_close_policies(state: RunState, effects: list[Effect]) -> None:
 
 
 def tell_parent(state: RunState, attributes: Any, answer: WorkflowClosed, effects: list[Effect]) -> None:
-    """The run closes: tell the parent, if there is one, and if no other run follows."""
-    parent = state.parent
+    """The run closes: tell the parent or the schedule that started it, if there is one, and if no other run follows."""
     following: str = getattr(attributes, "new_run_id", "")
-    if parent is None or following:
+    if following:
         return
+    if state.parent is not None:
+        starter = state.parent
+        _tell_starter(
+            state, starter.workflow_id, starter.run_id, starter.initiated_event_id, attributes, answer, effects
+        )
+    if state.scheduled_by is not None:
+        origin = state.scheduled_by
+        _tell_starter(state, origin.workflow_id, origin.run_id, origin.number, attributes, answer, effects)
+
+
+def _tell_starter(
+    state: RunState,
+    workflow_id: str,
+    run_id: str,
+    asked: int,
+    attributes: Any,
+    answer: WorkflowClosed,
+    effects: list[Effect],
+) -> None:
     command = Command(
-        command_id=workflow_message_id(parent.run_id, parent.initiated_event_id, "closed"),
-        workflow_id=parent.workflow_id,
-        run_id=parent.run_id,
+        command_id=workflow_message_id(run_id, asked, "closed"),
+        workflow_id=workflow_id,
+        run_id=run_id,
         identity=_identity(state),
         body=records.ChildWorkflowClosed(
-            initiated_event_id=parent.initiated_event_id,
+            initiated_event_id=asked,
             child_run_id=state.run_id,
             status=answer.status,
             result=answer.result,

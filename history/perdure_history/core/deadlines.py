@@ -85,6 +85,8 @@ def earliest_ms(state: RunState) -> int:
     task = state.workflow_task
     if task is not None and task.status is WorkflowTaskStatus.BACKING_OFF:
         due.append(task.scheduled_time_ms)
+    if state.schedule is not None and state.schedule.progress.next_due_ms:
+        due.append(state.schedule.progress.next_due_ms)
     return min(due, default=0)
 
 
@@ -111,6 +113,7 @@ _EVENT_DEADLINES: dict[type, Callable[[RunState, Event, Any], int]] = {
     records.ActivityTaskScheduled: _of_scheduled,
     records.ActivityAttemptRecorded: _of_attempt,
     records.WorkflowTaskAttemptRecorded: _of_task_attempt,
+    records.ScheduleRecorded: lambda _state, _event, attributes: attributes.progress.next_due_ms,
     records.WorkflowExecutionUnpaused: lambda state, _event, _attributes: earliest_ms(state),
     records.WorkflowExecutionStarted: lambda state, _event, _attributes: min(
         (due_ms for due_ms in (state.deadline_ms, state.first_task_due_ms) if due_ms), default=0

@@ -26,6 +26,7 @@ from perdure_history.core.commands import (
     operations,
     reads,
     reset,
+    schedule,
     signal,
     start,
     update,
@@ -39,14 +40,17 @@ from perdure_history.core.policy import Policy
 from perdure_history.core.react import react, react_to_wake_up
 from perdure_history.core.state import RunState
 from perdure_schemas import records
+from perdure_schemas.keys import SCHEDULE_PREFIX
 from perdure_schemas.records import (
     Command,
+    CreateSchedule,
     Done,
     ErrorCode,
     Event,
     ForkWorkflow,
     Rejected,
     ResetWorkflow,
+    Started,
     StartWorkflow,
     WorkflowExecutionStarted,
 )
@@ -116,6 +120,7 @@ _REQUESTS: dict[type, _Handler] = {
     records.UnpauseWorkflow: operations.unpause,
     records.ReleaseWorkflow: operations.release,
     records.DeleteWorkflow: deletion.delete,
+    **dict.fromkeys(schedule.REQUESTS, schedule.no_schedule),
 }
 _MESSAGES: dict[type, _Handler] = {
     records.WorkflowTaskCompleted: workflow_task.completed,
@@ -136,8 +141,15 @@ _MESSAGES: dict[type, _Handler] = {
     records.ExternalWorkflowAnswered: children.external_answered,
 }
 _HANDLERS = {**_REQUESTS, **_MESSAGES}
+#: What is for schedules as for workflows.
+_FOR_ALL_RUNS: dict[type, _Handler] = {
+    records.FetchHistory: reads.fetch_history,
+    records.ReleaseWorkflow: operations.release,
+}
+_SCHEDULE_HANDLERS = {**_FOR_ALL_RUNS, **schedule.HANDLERS}
 _FOR_CLOSED_RUNS = frozenset(
     {
+        records.DeleteSchedule,
         records.DescribeWorkflow,
         records.AwaitResult,
         records.FetchHistory,
@@ -151,6 +163,8 @@ _FOR_CLOSED_RUNS = frozenset(
 )
 _FOR_QUARANTINED_RUNS = frozenset(
     {
+        records.DescribeSchedule,
+        records.DeleteSchedule,
         records.DescribeWorkflow,
         records.AwaitResult,
         records.FetchHistory,
@@ -205,6 +219,8 @@ def decide(
         return _decide_reset(command, body, run, context)
     if isinstance(body, ForkWorkflow):
         return _decide_fork(command, body, run, context)
+    if isinstance(body, CreateSchedule):
+        return _decide_create(command, body, run, context)
     kind = type(body)
     refusal = _refusal(run, command, kind, repeated)
     if refusal is not None:
@@ -215,7 +231,8 @@ def decide(
         return Decision(runs=[_drive(run, iter((refusal, DropQuery(late))), context)])
     assert run is not None
     pause = _pause_of(run)
-    decided = _drive(run, _HANDLERS[kind](run, command, body, context), context)
+    handlers = _HANDLERS if run.schedule is None else _SCHEDULE_HANDLERS
+    decided = _drive(run, handlers[kind](run, command, body, context), context)
     following = decided.next_run
     if following is None:
         return Decision(runs=[decided])
@@ -243,16 +260,25 @@ def _concerns_deleted(run: RunState, body: records.CommandBody) -> bool:
     """Whether a command sees a deleted run: its deletion does, and a repetition of what made it."""
     if isinstance(body, StartWorkflow | ForkWorkflow):
         return run.run_id == body.run_id
-    return isinstance(body, records.DeleteWorkflow)
+    if isinstance(body, CreateSchedule):
+        return run.run_id == body.run_id
+    return isinstance(body, records.DeleteWorkflow | records.DeleteSchedule)
 
 
 def _refusal(run: RunState | None, command: Command, kind: type, repeated: bool) -> Effect | None:
     """What happens to a command that cannot be handled as things are; ``None`` if it can."""
     if run is None:
-        message = f"workflow {command.workflow_id!r} not found"
+        schedule_id = command.workflow_id.removeprefix(SCHEDULE_PREFIX)
+        name = f"workflow {command.workflow_id!r}" if kind not in schedule.REQUESTS else f"schedule {schedule_id!r}"
+        message = f"{name} not found"
         if command.run_id:
             message = f"workflow {command.workflow_id!r} has no run {command.run_id!r}"
         return _refuse(command, kind, "run is unknown", ErrorCode.NOT_FOUND, message, None)
+    if run.schedule is not None and kind not in _SCHEDULE_HANDLERS:
+        message = (
+            f"{run.schedule.schedule_id!r} is a schedule; `perdure schedule` and the client's schedule handles serve it"
+        )
+        return _refuse(command, kind, "run is a schedule", ErrorCode.FAILED_PRECONDITION, message, run)
     if run.quarantine_reason and kind not in _FOR_QUARANTINED_RUNS:
         message = f"the run is quarantined: {run.quarantine_reason}; look into it, then release or terminate the run"
         if command.reply is None or kind not in _REQUESTS:
@@ -302,6 +328,25 @@ def _decide_start(command: Command, body: StartWorkflow, current: RunState | Non
     new = RunState(workflow_id=command.workflow_id, run_id=body.run_id)
     decided.append(_drive(new, start.new_run_steps(new, command, body, context), context))
     return Decision(runs=decided)
+
+
+def _decide_create(command: Command, body: CreateSchedule, current: RunState | None, context: Context) -> Decision:
+    answer: records.ReplyBody
+    if current is not None and schedule.created_again(current, command, body):
+        answer = Started(run_id=current.run_id, first_execution_run_id=current.run_id, created=False)
+    elif current is not None and current.is_open:
+        answer = Rejected(
+            code=ErrorCode.ALREADY_EXISTS, message=f"schedule {body.schedule_id!r} exists", run_id=current.run_id
+        )
+    else:
+        invalid = schedule.creation_fault(command, body, context)
+        if not invalid:
+            new = RunState(workflow_id=command.workflow_id, run_id=body.run_id)
+            return Decision(runs=[_drive(new, schedule.new_schedule_steps(new, command, body, context), context)])
+        answer = Rejected(code=ErrorCode.INVALID_ARGUMENT, message=invalid)
+    if command.reply is None:
+        return Decision(effects=[Ignored("schedule is not made")])
+    return Decision(effects=[Answer(command.reply, answer)])
 
 
 def _answer_start(command: Command, rejected: Rejected) -> Effect:

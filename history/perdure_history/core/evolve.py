@@ -31,6 +31,7 @@ from perdure_history.core.state import (
     ActivityState,
     ActivityStatus,
     RunState,
+    ScheduleState,
     TimerState,
     TimerStatus,
     UpdateState,
@@ -51,6 +52,7 @@ UNNUMBERED = frozenset(
         records.WorkflowTaskAttemptRecorded,
         records.WorkflowQuarantined,
         records.WorkflowExecutionDeleted,
+        records.ScheduleRecorded,
     }
 )
 
@@ -137,6 +139,7 @@ def _started(state: RunState, event: Event, attributes: records.WorkflowExecutio
     state.static_details = attributes.static_details
     state.priority = attributes.priority
     state.versioning_override = attributes.versioning_override
+    state.scheduled_by = attributes.scheduled_by
     state.inherited_version = attributes.inherited_version
     state.prefers_ramping = attributes.prefers_ramping
     state.waking_event_id = event.event_id
@@ -403,6 +406,31 @@ def _end_timer(state: RunState, attributes: records.TimerFired | records.TimerCa
     TIMER.next(status, type(attributes).__name__, f"{state.run_id}/{attributes.timer_id}")
 
 
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+def _schedule_created(state: RunState, event: Event, attributes: records.ScheduleCreated, epoch: int) -> None:
+    _move(state, attributes)
+    state.schedule = ScheduleState(schedule_id=attributes.schedule_id)
+    state.first_execution_run_id = state.run_id
+    state.start_command_id = attributes.command_id
+    state.start_time_ms = state.execution_time_ms = event.event_time_ms
+    state.first_epoch = epoch
+
+
+def _schedule_recorded(state: RunState, _event: Event, attributes: records.ScheduleRecorded, _: int) -> None:
+    schedule = state.schedule
+    if schedule is None:
+        raise IllegalTransitionError(f"run {state.run_id} is no schedule")
+    if attributes.definition is not None:
+        schedule.definition = attributes.definition
+        state.workflow_type = attributes.definition.action.workflow_type
+        state.task_queue = attributes.definition.action.task_queue
+        state.memo = attributes.definition.memo
+        state.search_attributes = attributes.definition.search_attributes
+    schedule.progress = attributes.progress
+
+
 # --- updates ----------------------------------------------------------------------------------------------------------
 
 
@@ -460,5 +488,7 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.WorkflowTaskAttemptRecorded: _task_attempt,
     records.WorkflowQuarantined: _quarantined,
     records.WorkflowExecutionDeleted: _deleted,
+    records.ScheduleCreated: _schedule_created,
+    records.ScheduleRecorded: _schedule_recorded,
     **EVOLVE_OTHERS,
 }

@@ -82,6 +82,7 @@ WORKFLOW = Lifecycle(
     initial=NOT_STARTED,
     transitions={
         (NOT_STARTED, "WorkflowExecutionStarted"): _RUNNING,
+        (NOT_STARTED, "ScheduleCreated"): _RUNNING,
         (_RUNNING, "WorkflowExecutionSignaled"): _RUNNING,
         (_RUNNING, "WorkflowExecutionCancelRequested"): _RUNNING,
         (_RUNNING, "WorkflowExecutionPaused"): _RUNNING,

@@ -7,16 +7,35 @@ already, since deciding writes events and folding only reads them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from perdure_schemas import limits
+from perdure_schemas.records import ScheduleSpec
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Times"]
 
 
 def _no_calendar(schedule: str, _base_ms: int, _after_ms: int) -> int:
     raise ValueError(f"cron schedule {schedule!r}: no calendar is configured")
+
+
+class Times(Protocol):
+    """When a schedule fires; times in milliseconds since 1970."""
+
+    def next_ms(self, after_ms: int) -> int | None:
+        """The first time behind ``after_ms``, without jitter; ``None`` if there is none."""
+
+    def scheduled_ms(self, nominal_ms: int) -> int:
+        """A time with its jitter."""
+
+    def text(self, time_ms: int) -> str:
+        """A time for people and ids, in ISO 8601 and UTC."""
+
+
+def _no_times(_spec: ScheduleSpec, _seed: str) -> Times:
+    raise ValueError("no calendar is configured")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,3 +67,5 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     #: (schedule, when the run before began, after when) → when a cron schedule is due next; times in milliseconds since
     #: 1970. Raises ``ValueError`` for a schedule that cannot be read. The core knows no calendar, so it is handed in.
     next_cron_ms: Callable[[str, int, int], int] = _no_calendar
+    #: (spec, seed of the jitter) → the times of a schedule. Raises ``ValueError`` for a spec that cannot be.
+    schedule_times: Callable[[ScheduleSpec, str], Times] = _no_times

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure_history.core import composition
+from perdure_history.core import composition, schedule_effects
 from perdure_history.core.answers import CLOSING, closed_answer
 from perdure_history.core.effects import (
     AnswerWaiters,
@@ -254,4 +254,5 @@ _REACT: dict[type, Callable[[RunState, Event, Any, list[Effect]], None]] = {
     records.WorkflowExecutionUpdateCompleted: _update_completed,
     records.UpsertWorkflowSearchAttributesEvent: _summarize,
     records.WorkflowPropertiesModified: _summarize,
+    records.ScheduleRecorded: schedule_effects.recorded,
 }

@@ -20,6 +20,9 @@ from perdure_schemas.records import (
     Payload,
     ReplyTo,
     RetryPolicy,
+    ScheduleDefinition,
+    ScheduleOrigin,
+    ScheduleProgress,
     TaskPriority,
     VersioningBehavior,
     VersioningOverride,
@@ -36,6 +39,7 @@ __all__ = [
     "ExternalRequestState",
     "ExternalRequestStatus",
     "RunState",
+    "ScheduleState",
     "TimerState",
     "TimerStatus",
     "UpdateState",
@@ -230,6 +234,14 @@ class ExternalRequestState(msgspec.Struct, kw_only=True, array_like=True, gc=Fal
     run_id: str = ""
 
 
+class ScheduleState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
+    """A schedule. ``definition`` is ``None`` only while its first record is folded."""
+
+    schedule_id: str
+    definition: ScheduleDefinition | None = None
+    progress: ScheduleProgress = ScheduleProgress()
+
+
 class RunState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """A run. ``status`` is ``None`` before its first event. Times and deadlines of 0 are not set.
 
@@ -319,6 +331,10 @@ class RunState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     current_details: Payload | None = None
     #: When it was deleted; 0: it is not.
     deleted_time_ms: int = 0
+    #: The run is no workflow's, but a schedule.
+    schedule: ScheduleState | None = None
+    #: The schedule that started it, which is told how it ends.
+    scheduled_by: ScheduleOrigin | None = None
 
     @property
     def is_open(self) -> bool:

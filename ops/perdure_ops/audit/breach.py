@@ -36,6 +36,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "timer-early": ("no timer fires before it is due", "check the clocks of the engines. " + _KEEP),
     "child": ("each child workflow and each request to another workflow is answered once", _KEEP),
     "doubled-id": ("a signal or an update is taken once by a run (I3)", _KEEP),
+    "schedule": ("each time of a schedule is fired once at most, and starts the run that its number says", _KEEP),
     "task-lost": (
         "a task that its run waits for is in `tasks`",
         "the run waits until its timeout; `perdure workflow reset` it. " + _KEEP,

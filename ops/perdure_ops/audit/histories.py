@@ -47,6 +47,8 @@ def expected_id(record: HistoryRecord) -> str:
         return keys.activity_attempt_id(record.run_id, attributes.scheduled_event_id)
     if isinstance(attributes, records.WorkflowTaskAttemptRecorded):
         return keys.workflow_task_attempt_id(record.run_id)
+    if isinstance(attributes, records.ScheduleRecorded):
+        return keys.schedule_id(record.run_id, attributes.definition is not None)
     if isinstance(attributes, WorkflowExecutionDeleted):
         return keys.deletion_id(record.run_id)
     return keys.quarantine_id(record.run_id)

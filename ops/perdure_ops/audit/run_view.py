@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure_ops.audit.breach import Misfit, Place
+from perdure_ops.audit.schedule_view import ScheduleView, check_origin
 from perdure_schemas import keys, records
 from perdure_schemas.records import Event, HistoryRecord, WorkflowStatus
 
@@ -22,7 +23,10 @@ UNNUMBERED = (
     records.WorkflowTaskAttemptRecorded,
     records.WorkflowQuarantined,
     records.WorkflowExecutionDeleted,
+    records.ScheduleRecorded,
 )
+#: The events that a run may begin with.
+_FIRST = (records.WorkflowExecutionStarted, records.ScheduleCreated)
 
 #: The events that close a run, and what the run is then.
 CLOSING: dict[type, WorkflowStatus] = {
@@ -65,6 +69,7 @@ class RunView:
         "place",
         "requests",
         "run_id",
+        "schedule",
         "signals",
         "status",
         "task_queue",
@@ -95,6 +100,8 @@ class RunView:
         self.signals: set[str] = set()
         #: Updates by id: whether completed.
         self.updates: dict[str, bool] = {}
+        #: Set if it is no workflow, but a schedule.
+        self.schedule: ScheduleView | None = None
         self.wake_up_number = 0
         self.wake_up_due_ms = 0
 
@@ -136,7 +143,7 @@ class RunView:
                 raise Misfit(
                     "event-gap", f"event {event.event_id} ({kind.__name__}) follows event {self.last_event_id}"
                 )
-            if (event.event_id == 1) != (kind is records.WorkflowExecutionStarted):
+            if (event.event_id == 1) != (kind in _FIRST):
                 raise Misfit("event-gap", f"event {event.event_id} is a {kind.__name__}")
             self.last_event_id = event.event_id
         rule = _RULES.get(kind)
@@ -149,6 +156,16 @@ class RunView:
         self.status = WorkflowStatus.RUNNING
         self.task_queue = attributes.task_queue
         self.copied = bool(attributes.original_run_id)
+        check_origin(self.run_id, attributes)
+
+    def _schedule_created(self, _event: Event, _attributes: records.ScheduleCreated) -> None:
+        self.status = WorkflowStatus.RUNNING
+        self.schedule = ScheduleView()
+
+    def _schedule_recorded(self, _event: Event, attributes: records.ScheduleRecorded) -> None:
+        if self.schedule is None:
+            raise Misfit("schedule", "a schedule's progress stands in the history of a workflow")
+        self.schedule.take(self.run_id, attributes)
 
     def _closed(self, _event: Event, attributes: Any) -> None:
         self.status = CLOSING[type(attributes)]
@@ -326,6 +343,8 @@ class RunView:
 _Rule = Callable[[RunView, Event, Any], None]
 _RULES: dict[type, _Rule] = {
     records.WorkflowExecutionStarted: RunView._started,
+    records.ScheduleCreated: RunView._schedule_created,
+    records.ScheduleRecorded: RunView._schedule_recorded,
     **dict.fromkeys(CLOSING, RunView._closed),
     records.WorkflowExecutionSignaled: RunView._signaled,
     records.WorkflowExecutionUpdateAccepted: RunView._update_accepted,

@@ -15,6 +15,7 @@ from perdure_history.core.commands.reset import SettledError, copied, reset_poin
 from perdure_history.core.effects import Answer
 from perdure_history.core.state import RunState
 from perdure_schemas import records
+from perdure_schemas.keys import SCHEDULE_PREFIX, is_schedule
 from perdure_schemas.limits import WORKFLOW_ID_CHARS_MAX
 from perdure_schemas.records import Command, ErrorCode, Event, ForkWorkflow, Rejected, Started
 
@@ -48,6 +49,8 @@ def _fault(current: RunState | None, command: Command, body: ForkWorkflow) -> st
     workflow_id, run_id = command.workflow_id, body.run_id
     if not workflow_id or len(workflow_id) > WORKFLOW_ID_CHARS_MAX or not workflow_id.isprintable():
         return f"a workflow id has 1 to {WORKFLOW_ID_CHARS_MAX} printable characters"
+    if is_schedule(workflow_id) or is_schedule(body.source_workflow_id):
+        return f"ids that begin with {SCHEDULE_PREFIX!r} are those of schedules, which cannot be forked"
     if workflow_id == body.source_workflow_id:
         return "a fork needs a workflow id of its own; to begin the same workflow anew, reset it"
     taken = current is not None and current.run_id == run_id
@@ -74,6 +77,7 @@ def new_run_steps(events: Sequence[Event], point: int, command: Command, body: F
     changes = {
         "first_execution_run_id": body.run_id,
         "parent": None,
+        "scheduled_by": None,
         "continued_run_id": "",
         "initiator": "",
         "execution_deadline_ms": 0 if timeout_ms is None else context.now_ms + timeout_ms,

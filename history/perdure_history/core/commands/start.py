@@ -14,6 +14,7 @@ from perdure_history.core.effects import Answer, AnswerResult, KeepWaiter
 from perdure_history.core.state import RunState
 from perdure_history.core.versioning import override_fault
 from perdure_schemas import records
+from perdure_schemas.keys import SCHEDULE_PREFIX, is_schedule
 from perdure_schemas.records import (
     Command,
     ErrorCode,
@@ -88,6 +89,8 @@ def _invalid(command: Command, body: StartWorkflow, context: Context) -> str:
     policy = context.policy
     if not command.workflow_id or len(command.workflow_id) > policy.workflow_id_chars_max:
         return f"the workflow id must have 1 to {policy.workflow_id_chars_max} characters"
+    if is_schedule(command.workflow_id):
+        return f"workflow ids that begin with {SCHEDULE_PREFIX!r} are those of schedules; choose another"
     for what, name in (("workflow type", body.workflow_type), ("task queue", body.task_queue), ("run id", body.run_id)):
         if not name or len(name) > policy.name_chars_max:
             return f"the {what} must have 1 to {policy.name_chars_max} characters"
@@ -174,6 +177,9 @@ def new_run_steps(run: RunState, command: Command, body: StartWorkflow, context:
         priority=body.priority,
         versioning_override=body.versioning_override,
         inherited_version=body.inherited_version,
+        scheduled_by=body.scheduled_by,
+        last_completion_result=body.last_completion_result,
+        last_failure=body.last_failure,
     )
     if body.signal is not None:
         yield take_signal(command, body.signal)
