@@ -1,6 +1,7 @@
 """Results as JSON lines, as a table for the terminal, and as a Markdown table for the docs. Pure but for printing.
 
-A table has a row for each figure and a column for each result. Called by the commands of ``python -m bench``.
+A workload has a table, with a row for each figure and a column for each target. Called by the commands of
+``python -m bench``.
 """
 
 from __future__ import annotations
@@ -68,16 +69,21 @@ def _is_detail(name: str) -> bool:
     return name.endswith(("_samples", "_max")) or name.startswith("saturated_") or "/thread/" in name
 
 
-def table_of(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows."""
-    names = dict.fromkeys(name for result in results for name in result.figures if not _is_detail(name))
-    ordered = [name for name in LABELS if name in names] + [name for name in names if name not in LABELS]
-    headings = ["figure", *(f"{result.workload}, {result.target}" for result in results)]
-    rows = [
-        [LABELS.get(name) or name.replace("_", " "), *(number(result.figures.get(name)) for result in results)]
-        for name in ordered
-    ]
-    return headings, rows
+def tables(results: Sequence[Result]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """For each workload its name, headings, and rows."""
+    by_workload: dict[str, list[Result]] = {}
+    for result in results:
+        by_workload.setdefault(result.workload, []).append(result)
+    found = []
+    for workload, measured in by_workload.items():
+        names = dict.fromkeys(name for result in measured for name in result.figures if not _is_detail(name))
+        ordered = [name for name in LABELS if name in names] + [name for name in names if name not in LABELS]
+        rows = [
+            [LABELS.get(name) or name.replace("_", " "), *(number(result.figures.get(name)) for result in measured)]
+            for name in ordered
+        ]
+        found.append((workload, ["figure", *(result.target for result in measured)], rows))
+    return found
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -87,8 +93,8 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
 
 
 def to_markdown(results: Sequence[Result]) -> str:
-    """The table in Markdown."""
-    return markdown_table(*table_of(results))
+    """The tables in Markdown, each below the name of its workload."""
+    return "\n\n".join(f"`{name}`\n\n{markdown_table(headings, rows)}" for name, headings, rows in tables(results))
 
 
 def cpu_by_thread(result: Result) -> list[tuple[str, float]]:
@@ -108,8 +114,9 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: st
 
 
 def show(results: Sequence[Result], title: str) -> None:
-    """Print the table, and where the CPU time of this process went."""
-    show_table(*table_of(results), title)
+    """Print the tables, and where the CPU time of this process went."""
+    for name, headings, rows in tables(results):
+        show_table(headings, rows, f"{name}: {title}")
     for result in results:
         if threads := cpu_by_thread(result):
             shown = ", ".join(f"{name} {value:.3f}" for name, value in threads if value >= 0.005)

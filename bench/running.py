@@ -80,5 +80,5 @@ def emit(results: list[Result], options: argparse.Namespace, title: str) -> None
 
 def main(options: argparse.Namespace) -> int:
     """Run, print, write."""
-    emit(asyncio.run(measure(options)), options, "Perdure, this machine, one run")
+    emit(asyncio.run(measure(options)), options, "this machine, one run")
     return 0
