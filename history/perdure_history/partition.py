@@ -263,11 +263,13 @@ class HistoryPartition:
             outbox.send(new)
 
     def _answer_again(self, record: LogRecord, outbox: Outbox) -> None:
-        """Tell a workflow again what became of its command, which an earlier owner decided."""
-        try:
-            command = codec.decode_as(record.value, Command)
-        except codec.DecodeError:
-            return  # it went to the dead letters when it was handled
+        """Tell a workflow again what became of its command, which an earlier owner decided.
+
+        Raises:
+            DecodeError, UnacceptableCommandError: as :meth:`handle`; that owner's dead letter may not have been sent.
+        """
+        command = codec.decode_as(record.value, Command)
+        intake.check(command, self._partition, self._partitions)
         if command.reply is None or command.reply.origin is None:
             return
         run = self._find(command)
@@ -387,6 +389,8 @@ class HistoryPartition:
 
     def quarantine(self, record: LogRecord, reason: str, outbox: Outbox) -> None:
         """Put the run that a record concerns into quarantine, and tell whoever asked (I5)."""
+        if record.offset < self._positions.handled:
+            return  # an earlier owner has done so: only its dead letter is written again
         command: Command | None = None
         try:
             command = codec.decode_as(record.value, Command)

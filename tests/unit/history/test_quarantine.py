@@ -34,6 +34,7 @@ from perdure_schemas.records import (
     TerminateWorkflow,
 )
 from tests.unit.history.harness import NAMES, History, options, payload, reply_to, start, state_of
+from tests.unit.history.test_takeover import successor
 
 SIGNAL = SignalWorkflow(signal=SignalInput(signal_name="s"))
 
@@ -159,6 +160,20 @@ def test_quarantine_survives_a_takeover() -> None:
     new = History(log=history.log, committed=history.offset, command_offset=history.offset)
     assert new.run() == history.run()
     assert new.run().quarantine_reason == "ValueError: boom"
+
+
+def test_i4_the_dead_letter_of_an_earlier_owner_is_written_again_and_nothing_else() -> None:
+    old = History()
+    old.send(start())
+    record = garbage(old)
+    with pytest.raises(codec.DecodeError):
+        old.deliver(record)
+    old.send(SIGNAL)  # its history record arrives, and with it the letter's append does not
+    new = successor(old, committed=record.offset)
+    with pytest.raises(codec.DecodeError):
+        new.deliver(record)
+    assert new.quarantine(record) == []
+    assert not new.run().quarantine_reason
 
 
 @pytest.mark.parametrize("partition", [-1, NAMES.partitions])
