@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -16,8 +17,10 @@ if __name__ == "__main__" and os.environ.get("PYTHONHASHSEED") != "0":
 from tests.sim.crash_points import SCENARIOS, Result, enumerate_crashes
 from tests.sim.faults import KINDS
 from tests.sim.mutations import MUTATIONS, seeds_needed
+from tests.sim.real_crashes import RealResult, enumerate_real_crashes, real_scenarios
 from tests.sim.shrink import describe, shrink
 from tests.sim.simulation import Report, simulate
+from tests.support.kafka_broker import session_bootstrap
 
 _SEEDS_FOR_MUTATION_MAX = 300
 _FAILURES_SHOWN_MAX = 5
@@ -40,11 +43,19 @@ def main() -> int:
         metavar="SCENARIO",
         help="kill at every write of small scenarios",
     )
+    parser.add_argument(
+        "--log", choices=("simulated", "embedded", "kafka"), default="simulated", help="for crash points"
+    )
+    parser.add_argument("--every", type=int, default=1, help="on a real log: every so-manieth write only")
+    parser.add_argument("--cuts", default="before,behind", help="on a real log: whether the write is made")
+    parser.add_argument("--jobs", type=int, default=4, help="on a real log: how many runs at once")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if arguments.mutations is not None:
         return _try_mutations(arguments.mutations, arguments.steps)
     if arguments.crash_points is not None:
+        if arguments.log != "simulated":
+            return _enumerate_real_crashes(arguments)
         return _enumerate_crashes(arguments.crash_points)
     first, _, last = (arguments.seeds or str(arguments.seed)).partition("-")
     return _run_seeds(range(int(first), int(last or first) + 1), arguments)
@@ -89,6 +100,41 @@ def _enumerate_crashes(only: str) -> int:
                 print(f"  {point or 'without a crash'}: {breach[:4_000]}", flush=True)
     print(_row("together", results))
     return 1 if any(result.failures for result in results) else 0
+
+
+def _enumerate_real_crashes(arguments: argparse.Namespace) -> int:
+    scenarios = real_scenarios()
+    wanted = [name for name in arguments.crash_points.split(",") if name]
+    unknown = set(wanted) - {scenario.name for scenario in scenarios}
+    if unknown:
+        names = ", ".join(scenario.name for scenario in scenarios)
+        print(f"on a real log there is no scenario {', '.join(sorted(unknown))}; there are: {names}", file=sys.stderr)
+        return 2
+    print(f"{'scenario':<24} {'writes':>7} {'crash points':>13} {'unreached':>10} {'failed':>7}", flush=True)
+    results: list[RealResult] = []
+    with session_bootstrap() if arguments.log == "kafka" else contextlib.nullcontext("") as bootstrap:
+        for scenario in scenarios:
+            if wanted and scenario.name not in wanted:
+                continue
+            result = enumerate_real_crashes(
+                scenario,
+                bootstrap=bootstrap,
+                cuts=arguments.cuts.split(","),
+                every=arguments.every,
+                jobs=arguments.jobs,
+            )
+            results.append(result)
+            print(_real_row(scenario.name, [result]), flush=True)
+            for point, breach in result.failures[:_FAILURES_SHOWN_MAX]:
+                print(f"  {point}: {breach[:4_000]}", flush=True)
+    print(_real_row("together", results))
+    return 1 if any(result.failures for result in results) else 0
+
+
+def _real_row(name: str, results: list[RealResult]) -> str:
+    writes, points = sum(r.writes for r in results), sum(r.crash_points for r in results)
+    unreached, failed = sum(r.unreached for r in results), sum(len({p for p, _ in r.failures}) for r in results)
+    return f"{name:<24} {writes:>7} {points:>13} {unreached:>10} {failed:>7}"
 
 
 def _row(name: str, results: list[Result]) -> str:
