@@ -150,14 +150,12 @@ class SimProducer:
             self.log.world.later(wait_ms, lambda: self._arrive(flight, places))
             return
         for where in places:
-            self._put(flight, where, flight.groups[where])
-        if flight.waiting == 0:
-            self._flights.remove(flight)
-            world = self.log.world
-            if world.network.random() < 0.5:
-                flight.ack.decide(None, flight.offsets)
-            else:
-                world.later(self._delay_ms(), lambda: self._acknowledge(flight))
+            if where not in flight.arrived:
+                for earlier in list(self._flights):  # one that a stopped process had held back is never overtaken
+                    if where in earlier.groups and where not in earlier.arrived:
+                        self._put(earlier, where, earlier.groups[where])
+                    if earlier is flight:
+                        break
 
     def _acknowledge(self, flight: Flight) -> None:
         if self.process.alive and self.failed is None:
@@ -173,6 +171,14 @@ class SimProducer:
         flight.offsets[where] = self.log.put(where, records)
         flight.arrived.add(where)
         flight.waiting -= 1
+        if flight.waiting:
+            return
+        self._flights.remove(flight)
+        world = self.log.world
+        if world.network.random() < 0.5:
+            flight.ack.decide(None, flight.offsets)
+        else:
+            world.later(self._delay_ms(), lambda: self._acknowledge(flight))
 
     def fail(self) -> None:
         """It cannot write any more; what travels may arrive, a beginning of it for each partition."""
