@@ -9,11 +9,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import comparing, running
+from bench import comparing, growth, profiling, running, scaling
 from bench.peers import installing
 
 #: Modules with ``add_options(parser)`` and ``main(options) -> exit code``, by command.
-_COMMANDS = {"run": running, "compare": comparing, "peers": installing}
+_COMMANDS = {
+    "run": running,
+    "compare": comparing,
+    "peers": installing,
+    "profile": profiling,
+    "growth": growth,
+    "scale": scaling,
+}
 
 
 def parser() -> argparse.ArgumentParser:

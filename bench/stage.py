@@ -28,6 +28,8 @@ class Stage:
         names: its topics.
         processes: what it consists of; this process is one of them where it runs the client.
         folders: where it keeps what is on disk.
+        state_folder: the part of it that may be deleted, and is folded from the log then.
+        start_s: how long the engine took from its start until it was ready.
     """
 
     target: str
@@ -36,6 +38,8 @@ class Stage:
     names: TopicNames
     processes: Processes
     folders: Sequence[Path]
+    state_folder: Path
+    start_s: float
 
     def records_written(self) -> int:
         """How many records were written to all topics of the namespace so far."""

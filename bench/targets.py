@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ TARGETS = {
     "embedded-2p": "embedded log and engine in one process, worker and client in another",
     "kafka": "one Kafka broker, acks=all; the engine in one process, worker and client in another",
 }
-READY_TIMEOUT_S = 60.0
+#: Folding everything from the log takes its time.
+READY_TIMEOUT_S = 600.0
 PARTITIONS = 4
 #: How many tasks of each kind a worker takes at a time.
 SLOTS = 200
@@ -46,6 +49,7 @@ class TargetOptions:
         workers: worker processes; 0: the worker runs in the process of the client.
         engine_processes: on Kafka: ``one``, ``roles``, or a number.
         data: folder for all data, kept; ``None``: a temporary one.
+        profiles: profile the engine and worker processes, and write their profiles to this folder.
     """
 
     bootstrap: str | None = None
@@ -53,6 +57,7 @@ class TargetOptions:
     workers: int = 0
     engine_processes: str = "one"
     data: Path | None = None
+    profiles: Path | None = None
 
 
 def make_worker(client: Client) -> Worker:
@@ -68,10 +73,17 @@ def make_worker(client: Client) -> Worker:
 
 
 @contextlib.asynccontextmanager
-async def _process(name: str, arguments: list[str], folder: Path, ready: str | None) -> AsyncIterator[int]:
+async def _process(
+    name: str, module: str, arguments: list[str], folder: Path, ready: str | None, profiles: Path | None
+) -> AsyncIterator[int]:
     """A child process, from the line that says it is ready until the end of the block; gives its id."""
-    process = PythonProcess(name, arguments, folder, ready=ready)
+    command = ["-m", module, *arguments]
+    if profiles is not None:
+        command = ["-m", "bench.profiled", str(profiles / f"{name}.json"), module, *arguments]
+    process = PythonProcess(name, command, folder, ready=ready)
     await asyncio.to_thread(process.start, READY_TIMEOUT_S)
+    if profiles is not None:
+        (profiles / f"pid-{process.pid}").touch()
     try:
         yield process.pid
     finally:
@@ -84,9 +96,9 @@ async def _workers(client: Client, options: TargetOptions, address: str, folder:
     async with contextlib.AsyncExitStack() as stack:
         pids = []
         for number in range(options.workers):
-            arguments = ["-m", "perdure.worker", "bench.targets:make_worker"]
-            arguments += ["--address", address, "--namespace", client.namespace]
-            pids.append(await stack.enter_async_context(_process(f"worker-{number}", arguments, folder, None)))
+            arguments = ["bench.targets:make_worker", "--address", address, "--namespace", client.namespace]
+            process = _process(f"worker-{number}", "perdure.worker", arguments, folder, None, options.profiles)
+            pids.append(await stack.enter_async_context(process))
         if not options.workers:
             await stack.enter_async_context(make_worker(client))
         yield pids
@@ -102,6 +114,7 @@ def _processes(workers: list[int], **others: list[int]) -> dict[str, list[int]]:
 async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
     if options.workers:
         raise SystemExit("target embedded is one process: --workers needs embedded-2p or kafka")
+    started_s = time.perf_counter()
     log = EmbeddedLog(folder / "log")
     names = TopicNames(partitions=options.partitions)
     create_platform_topics(log, names)
@@ -111,9 +124,11 @@ async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage
     try:
         if not await asyncio.to_thread(engine.wait_ready, READY_TIMEOUT_S):
             raise RuntimeError(f"the engine did not start: {engine.failure()}")
+        start_s = time.perf_counter() - started_s
         client = Client.from_log(log, namespace=names.namespace)
+        folders = [folder / "log", folder / "state"]
         async with make_worker(client):
-            yield Stage("embedded", client, log, names, {ALL: [os.getpid()]}, [folder / "log", folder / "state"])
+            yield Stage("embedded", client, log, names, {ALL: [os.getpid()]}, folders, folder / "state", start_s)
         await client.close()
     finally:
         engine.stop()
@@ -123,17 +138,22 @@ async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage
 @contextlib.asynccontextmanager
 async def _embedded_two_processes(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
     port = str(free_port())
-    arguments = ["-m", "perdure_ops", "dev", "--port", port, "--ui-port", "0", "--data", str(folder / "data")]
+    arguments = ["dev", "--port", port, "--ui-port", "0", "--data", str(folder / "data")]
     arguments += ["--partitions", str(options.partitions)]
     address = f"localhost:{port}"
     async with contextlib.AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(_process("engine", arguments, folder, "ready"))
+        started_s = time.perf_counter()
+        engine = await stack.enter_async_context(
+            _process("engine", "perdure_ops", arguments, folder, "ready", options.profiles)
+        )
+        start_s = time.perf_counter() - started_s
         client = await stack.enter_async_context(_connected(address))
         workers = await stack.enter_async_context(_workers(client, options, address, folder))
         log = open_log(address)
         stack.callback(log.close)
         processes = _processes(workers, **{ENGINE: [engine]})
-        yield Stage("embedded-2p", client, log, names_of(log, client.namespace), processes, [folder / "data"])
+        names, data = names_of(log, client.namespace), folder / "data"
+        yield Stage("embedded-2p", client, log, names, processes, [data], data / "state", start_s)
 
 
 @contextlib.asynccontextmanager
@@ -149,11 +169,15 @@ async def _kafka(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
             await asyncio.to_thread(broker.start)
             bootstrap, brokers = broker.bootstrap, [broker.pid]
             folders.append(folder / "kafka" / "data")
-        address, namespace = f"kafka://{bootstrap}", f"bench{os.getpid()}"
-        arguments = ["-m", "perdure_ops", "server", "--address", address, "--namespace", namespace]
+        address, namespace = f"kafka://{bootstrap}", f"bench{uuid.uuid4().hex[:8]}"
+        arguments = ["server", "--address", address, "--namespace", namespace]
         arguments += ["--partitions", str(options.partitions), "--state-dir", str(folder / "state")]
         arguments += ["--processes", options.engine_processes]
-        engine = await stack.enter_async_context(_process("engine", arguments, folder, "ready"))
+        started_s = time.perf_counter()
+        engine = await stack.enter_async_context(
+            _process("engine", "perdure_ops", arguments, folder, "ready", options.profiles)
+        )
+        start_s = time.perf_counter() - started_s
         client = await stack.enter_async_context(_connected(address, namespace))
         workers = await stack.enter_async_context(_workers(client, options, address, folder))
         log = open_log(address)
@@ -161,7 +185,8 @@ async def _kafka(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
         processes = _processes(workers, **{ENGINE: [engine, *descendants(engine)]})
         if brokers:
             processes[BROKER] = brokers
-        yield Stage("kafka", client, log, names_of(log, namespace), processes, folders if brokers else folders[:1])
+        names, state = names_of(log, namespace), folder / "state"
+        yield Stage("kafka", client, log, names, processes, folders if brokers else [], state, start_s)
 
 
 @contextlib.asynccontextmanager

@@ -61,7 +61,7 @@ def test_every_peer_has_its_own_environment_and_fixed_versions() -> None:
 
 
 def test_every_command_has_options() -> None:
-    for command in ("run", "compare", "peers"):
+    for command in ("run", "compare", "peers", "profile", "growth", "scale"):
         with pytest.raises(SystemExit) as end:
             parser().parse_args([command, "--help"])
         assert end.value.code == 0
