@@ -67,12 +67,16 @@ class Bodies:
 
     def add(self, task: TaskState, body: bytes) -> None:
         """Keep the body of a new task."""
-        if self._bytes + len(body) > self._bytes_max:
+        if not self.has_room(body):
             self._store.put(_BODY + task.task_id.encode(), body)
             task.body_stored = True
         else:
             self._in_memory[task.task_id] = body
             self._bytes += len(body)
+
+    def has_room(self, body: bytes) -> bool:
+        """Whether memory takes one more."""
+        return self._bytes + len(body) <= self._bytes_max
 
     def get(self, task: TaskState) -> bytes | None:
         """The body of a task; ``None`` only if the store was damaged."""

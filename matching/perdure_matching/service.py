@@ -15,7 +15,7 @@ from perdure_matching.core.deadlines import advance
 from perdure_matching.core.model import Assign, MatchingConfig, Output, Phase, Register, Report, WorkerState
 from perdure_matching.core.placing import detach, fill
 from perdure_matching.core.routing import forget_version, note_version, routing_known, take_routing
-from perdure_matching.core.tasks import remove, upsert
+from perdure_matching.core.tasks import confirm, drop_unconfirmed, foresee, remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
 from perdure_matching.monitoring import queue_samples
 from perdure_runtime.clock import wall_clock_ms
@@ -106,6 +106,8 @@ class MatchingPartition:
         self._positions = stored or Positions()
         self._own_source = f"{role.name}/{partition}"
         self._work_topics: dict[str, str] = {}
+        #: What history announced and the log has not shown yet, by task.
+        self._announced: dict[str, bytes] = {}
         self.deposed = False
         self._taken_over_ms = 0
         #: Workers whose clock differs so much that their heartbeats are useless; each is logged once.
@@ -155,11 +157,43 @@ class MatchingPartition:
         """
         if record.topic == self._names.workers:
             self._take_worker(record)
+            if self._announced:
+                self._drop_unconfirmed()
         elif record.topic == self._names.deployments:
             self._take_deployment(record)
         else:
             self._take_task(record)
         self._send(self._clock(), outbox)
+
+    def foresee(self, record: NewRecord, outbox: Outbox) -> None:
+        """See :class:`perdure_runtime.handler.Foreseeing`: a task goes out one way through the log sooner.
+
+        What history decided follows from a durable command, so whoever decides it again makes the same task; and it is
+        not kept before the log shows it, so a hint that was void leaves nothing behind.
+        """
+        if self.deposed or record.key is None or record.value is None or len(record.value) > _TASK_BYTES_MAX:
+            return
+        try:
+            key = keys.parse_fenced_key(record.key)
+            value = codec.decode_as(record.value, TaskRecord)
+        except (ValueError, codec.DecodeError):
+            return  # what is wrong with it is said when it is read
+        if value.task_id != key.id or value.kind not in _KINDS or not self._bodies.has_room(value.body):
+            return
+        if not self._fence.admits(f"history/{key.source_partition}", key.epoch):
+            return
+        now_ms = self._clock()
+        task = foresee(self.state, value, self._positions.tasks, now_ms)
+        if task is not None:
+            self._bodies.add(task, value.body)
+            self._announced[task.task_id] = record.value
+            self._send(now_ms, outbox)
+
+    def _drop_unconfirmed(self) -> None:
+        for task in drop_unconfirmed(self.state, self._clock()):
+            _logger.warning("event=unconfirmed task=%s: not in the log", task.task_id)
+            del self._announced[task.task_id]
+            self._bodies.remove(task)
 
     def quarantine(self, record: LogRecord, reason: str, outbox: Outbox) -> None:
         """A record that says nothing readable changes nothing; the shell keeps it as a dead letter."""
@@ -204,10 +238,14 @@ class MatchingPartition:
         if not self._fence.admits(f"history/{key.source_partition}", key.epoch):
             return
         if record.value is None:
+            self._announced.pop(key.id, None)
             interrupted = record.headers == keys.INTERRUPTED_HEADERS
             task = remove(self.state, key.id, self._clock(), interrupted=interrupted)
             if task is not None:
                 self._bodies.remove(task)
+            return
+        if self._announced and self._announced.pop(key.id, None) == record.value:
+            confirm(self.state, self.state.foreseen[key.id], record.offset)
             return
         if len(record.value) > _TASK_BYTES_MAX:
             raise ValueError(f"the task record has {len(record.value)} bytes; {_TASK_BYTES_MAX} fit into a dispatch")

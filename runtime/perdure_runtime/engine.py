@@ -1,8 +1,9 @@
 """The engine in one process: runs processors of the chosen roles, and starts one again when it fails.
 
-On the embedded log all roles share one thread: a hop from one to the next is then a function call away, and the threads
-of the user's process do not fight for the interpreter. On Kafka each role has a thread of its own, because each waits
-for its own consumer. Crash-only: a processor that fails is thrown away and made anew from its last checkpoint.
+Servers run all roles on one thread: a hop from one to the next is then a function call away, threads do not fight for
+the interpreter, and the roles share a consumer; on Kafka, which shows a record late, matching hears of tasks from
+history before it reads them. Crash-only: a processor that fails is thrown away and made anew from its last checkpoint,
+with all that share its thread.
 Called by ``perdure dev``, ``perdure server``, and tests.
 """
 
@@ -34,12 +35,23 @@ RESTART_DELAY_S_MAX = 10.0
 STOP_TIMEOUT_S = 10.0
 
 
-class _WaitsForMany(Protocol):
-    """What the embedded log offers beyond the port: wait for several readers at once."""
+class _Together(Protocol):
+    """Readers of one thread, which can wait for all of them."""
+
+    #: Whether a record can be read as soon as ``append`` has returned.
+    shows_appends_at_once: bool
+
+    def reader(self, name: str) -> Reader: ...
 
     def has_news(self, reader: Reader) -> bool: ...
 
     def wait_any(self, readers: Sequence[Reader], timeout_s: float) -> bool: ...
+
+
+class _LogForOneThread(Protocol):
+    """What logs offer beyond the port to an engine that runs all roles on one thread."""
+
+    def together(self) -> _Together: ...
 
 
 class Engine:
@@ -51,7 +63,7 @@ class Engine:
         state_dir: folder for the state stores, one folder in it for each role.
         roles: what to run.
         instance: this engine's name across restarts; no other engine of the namespace may have it.
-        single_thread: run all roles in one thread (needs a log with ``wait_any``, which is the embedded one).
+        single_thread: run all roles on one thread, else each on one of its own.
         now_ms: the wall clock.
         standbys: fold the partitions of other engines all the time, to take them over at once.
         on_idle: called on the engine's thread when no role finds anything to do; true if it gave them something, so
@@ -183,9 +195,13 @@ class Engine:
             graceful = False
             bad_state: StateStoreError | None = None
             try:
+                together = cast("_LogForOneThread", self._log).together() if len(roles) > 1 else None
                 for role in roles:
-                    processors.append(self._open(role))
-                self._run(processors)
+                    processors.append(self._open(role, together))
+                if together is None:
+                    self._run_one(processors[0])
+                else:
+                    self._run_together(processors, together)
                 graceful = True
             except LogError as error:
                 _logger.warning("roles=%s event=restarting reason=%r", [role.name for role in roles], str(error))
@@ -222,7 +238,7 @@ class Engine:
         if error.damaged:
             discard(error.path, str(error))
 
-    def _open(self, role: Role) -> Processor:
+    def _open(self, role: Role, together: _Together | None) -> Processor:
         processor = Processor(
             role,
             self._log,
@@ -232,15 +248,10 @@ class Engine:
             now_ms=self._now_ms,
             unique=lambda: uuid.uuid4().hex,
             standbys=self._standbys,
+            readers=together or self._log,
         )
         self._processors[role.name] = processor
         return processor
-
-    def _run(self, processors: Sequence[Processor]) -> None:
-        if len(processors) == 1:
-            self._run_one(processors[0])
-        else:
-            self._run_together(processors)
 
     def _run_one(self, processor: Processor) -> None:
         was_ready = False
@@ -250,14 +261,16 @@ class Engine:
                 was_ready = processor.ready
                 self._note_change([processor])
 
-    def _run_together(self, processors: Sequence[Processor]) -> None:
-        log = cast("_WaitsForMany", self._log)
+    def _run_together(self, processors: Sequence[Processor], together: _Together) -> None:
+        if not together.shows_appends_at_once:
+            for processor in processors:
+                processor.on_sending = [other.foresee for other in processors if other is not processor]
         readers = [processor.reader for processor in processors]
         was_ready = False
         while not self._stopping.is_set():
             worked = False
             for processor in processors:
-                if log.has_news(processor.reader) or processor.is_due():
+                if together.has_news(processor.reader) or processor.is_due():
                     worked |= processor.step(0.0)
             ready = all(processor.ready for processor in processors)
             if ready != was_ready:
@@ -266,9 +279,9 @@ class Engine:
             if worked:
                 continue
             # Only when nothing came since the roles looked are they idle.
-            if self._on_idle is not None and ready and not log.wait_any(readers, 0.0) and self._on_idle():
+            if self._on_idle is not None and ready and not together.wait_any(readers, 0.0) and self._on_idle():
                 continue
-            log.wait_any(readers, min(processor.idle_wait_s() for processor in processors))
+            together.wait_any(readers, min(processor.idle_wait_s() for processor in processors))
 
     def _close(self, processors: Sequence[Processor], *, graceful: bool) -> None:
         for processor in processors:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from perdure_runtime.log import LogRecord, NewRecord, TopicPartition
+from perdure_runtime.log import LogRecord, NewRecord, Reader, TopicPartition
 from perdure_runtime.metrics import Sample
 
 #: Where the shell writes, with each checkpoint, the offset behind our last acknowledged record in the restored topic:
@@ -105,6 +105,18 @@ class PartitionHandler(Protocol):
 
 
 @runtime_checkable
+class Foreseeing(Protocol):
+    """A handler that can act on a record of its restored topic before the log shows it.
+
+    The record is only a hint, which the log confirms by showing it, or never does: nothing that follows from it may be
+    kept in the store, and it must be forgotten if it is not confirmed.
+    """
+
+    def foresee(self, record: NewRecord, outbox: Outbox) -> None:
+        """Another role of this engine is about to append this record. Never raises for what the record says."""
+
+
+@runtime_checkable
 class Inheriting(Protocol):
     """A handler that has to know which records of the owned topic an earlier owner may have processed in vain.
 
@@ -126,6 +138,13 @@ class Measured(Protocol):
 
     def samples(self) -> Iterable[Sample]:
         """Its gauges and counters now. Called on another thread than all else, so it reads copies."""
+
+
+class MakesReaders(Protocol):
+    """A log, or what shares the consumer of one among several roles."""
+
+    def reader(self, name: str) -> Reader:
+        """A new reader without partitions."""
 
 
 class Role(Protocol):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from perdure_runtime.folding import Folding
-from perdure_runtime.handler import Inheriting, Measured, PartitionHandler
-from perdure_runtime.log import Ack, Log, TopicPartition
+from perdure_runtime.handler import Foreseeing, Inheriting, Measured, Outbox, PartitionHandler
+from perdure_runtime.log import Ack, Log, NewRecord, TopicPartition
 from perdure_runtime.metrics import Sample
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 
-__all__ = ["Owned", "Phase", "count_partitions", "samples_of", "statuses", "where_to_read"]
+__all__ = ["Owned", "Phase", "count_partitions", "foresee", "samples_of", "statuses", "where_to_read"]
 
 _logger = logging.getLogger("perdure.engine")
 
@@ -41,6 +41,8 @@ class Owned:
     #: A live handler that is to be told when our marks are in the log, and the append that they are in.
     heir: Inheriting | None = None
     marks: Ack | None = None
+    #: A live handler that takes hints of what will be in the restored topic.
+    foreseeing: Foreseeing | None = None
     dirty: bool = False
     #: When the handler's tick is due; ``None``: not by itself.
     due_ms: int | None = None
@@ -48,7 +50,8 @@ class Owned:
     restore_logged_s: float = 0.0
 
     def inherit(self) -> None:
-        """It has gone live: its handler may have to know what an earlier owner processed in vain."""
+        """It has gone live: its handler may want to know what an earlier owner did in vain, and what is to come."""
+        self.foreseeing = self.handler if isinstance(self.handler, Foreseeing) else None
         self.heir = self.handler if isinstance(self.handler, Inheriting) else None
 
     def note_sent(self, acknowledgement: Ack) -> None:
@@ -83,6 +86,22 @@ def statuses(role: str, owned: Iterable[Owned], standbys: Mapping[int, int]) -> 
         state = "standby, catching up" if remaining else "standby"
         found.append(PartitionStatus(role, partition, state, remaining))
     return sorted(found)
+
+
+def foresee(owned: Mapping[int, Owned], topic: str, records: Iterable[NewRecord], outbox: Outbox) -> bool:
+    """Tell live handlers of records for their topic before the log shows them; whether any was told.
+
+    Only a hint: a handler that acts on one finds out by itself whether the log confirms it.
+    """
+    told = False
+    for record in records:
+        if record.topic == topic and record.value is not None:
+            one = owned.get(record.partition)
+            if one is not None and one.foreseeing is not None and one.handler is not None:
+                one.foreseeing.foresee(record, outbox)
+                one.due_ms = one.handler.next_wakeup_ms()
+                one.dirty = told = True
+    return told
 
 
 def count_partitions(stats: ProcessorStats, owned: Sequence[Owned], standbys: Mapping[int, int]) -> None:

@@ -19,19 +19,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
 from perdure_runtime.folding import Folding
 from perdure_runtime.gaps import is_marked
-from perdure_runtime.handler import Role
+from perdure_runtime.handler import MakesReaders, Role
 from perdure_runtime.log import Log, LogError, LogRecord, LogUnavailableError, NewRecord, TopicPartition
 from perdure_runtime.metrics import Sample
 from perdure_runtime.newer import refuse_newer
 from perdure_runtime.outgoing import CheckedOutbox, UndeliverableError
-from perdure_runtime.owned import Owned, Phase, count_partitions, samples_of, statuses, where_to_read
+from perdure_runtime.owned import Owned, Phase, count_partitions, foresee, samples_of, statuses, where_to_read
 from perdure_runtime.standby import Standbys
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError
@@ -72,6 +72,7 @@ class Processor:
         unique: a source of unique names for owner marks.
         monotonic_s: the monotonic clock, in seconds.
         standbys: fold the partitions of other members all the time, to take them over at once.
+        readers: makes the reader of the live topics; the log if not given.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Processor:
         unique: Callable[[], str],
         monotonic_s: Callable[[], float] = time.monotonic,
         standbys: bool = False,
+        readers: MakesReaders | None = None,
     ) -> None:
         self.role = role
         self.stats = ProcessorStats()
@@ -98,21 +100,19 @@ class Processor:
         self._unique = unique
         self._monotonic_s = monotonic_s
         self._owned: dict[int, Owned] = {}
-        #: Those for whom an acknowledgement changes something, whether any has state to checkpoint, whether all are
-        #: live: kept beside, so that a step need not walk over all partitions.
+        #: Those for whom an acknowledgement changes something; kept, like the next two, so that no step looks at all.
         self._settling: dict[int, Owned] = {}
-        self._dirty = False
-        self._all_live = True
+        self._dirty, self._all_live = False, True
         self._outbox = CheckedOutbox(log, names)
-        self._checkpointed_s = 0.0
-        self._committed_s = 0.0
-        self._joined = False
-        self._lost = False
+        self._checkpointed_s = self._committed_s = 0.0
+        self._joined = self._lost = False
         #: When the first of the live partitions has something to do by the clock, and when the next step has to look
         #: after membership, acknowledgements and checkpoints even if no record comes.
         self._due_ms: int | None = None
         self._housekeeping_s = 0.0
-        self.reader = log.reader(f"{role.name}-{instance}")
+        #: Told of records that are about to be appended.
+        self.on_sending: Sequence[Callable[[Sequence[NewRecord]], None]] = ()
+        self.reader = (readers or log).reader(f"{role.name}-{instance}")
         self._producer = log.producer(f"{role.name}-{instance}")
         try:
             self._membership = log.join(
@@ -143,7 +143,7 @@ class Processor:
 
     @property
     def partitions(self) -> dict[int, Phase]:
-        """The partitions we own, and where each stands."""
+        """Ours, and where each stands."""
         return {partition: owned.phase for partition, owned in list(self._owned.items())}
 
     def status(self) -> list[PartitionStatus]:
@@ -194,7 +194,15 @@ class Processor:
 
     def is_due(self) -> bool:
         """Whether a step has something to do even if no record came."""
-        return self._is_tick_due(self._now_ms()) or self._monotonic_s() >= self._housekeeping_s
+        if self._outbox.records or self._monotonic_s() >= self._housekeeping_s:
+            return True
+        return self._due_ms is not None and self._due_ms <= self._now_ms()
+
+    def foresee(self, records: Sequence[NewRecord]) -> None:
+        """Another role of this engine is about to append these. Called on this processor's thread, between steps."""
+        if foresee(self._owned, self.role.restored_topic, records, self._outbox):
+            self._dirty = True
+            self._find_due()
 
     def idle_wait_s(self) -> float:
         """How long the next step may wait when no record comes."""
@@ -421,7 +429,7 @@ class Processor:
 
     def _tick(self) -> bool:
         now_ms = self._now_ms()
-        if not self._is_tick_due(now_ms):
+        if self._due_ms is None or self._due_ms > now_ms:
             return False
         for owned in self._owned.values():
             if owned.handler is not None and owned.due_ms is not None and owned.due_ms <= now_ms:
@@ -430,9 +438,6 @@ class Processor:
                 owned.due_ms = owned.handler.next_wakeup_ms()
         self._find_due()
         return True
-
-    def _is_tick_due(self, now_ms: int) -> bool:
-        return self._due_ms is not None and self._due_ms <= now_ms
 
     def _find_due(self) -> None:
         """Only what a handler did can move its next tick, so nobody is asked in between."""
@@ -443,6 +448,8 @@ class Processor:
     def _send(self) -> None:
         if self._outbox.records:
             self.stats.sent += len(self._outbox.records)
+            for tell in self.on_sending:
+                tell(self._outbox.records)
             acknowledgement = self._producer.append(self._outbox.records)
             self._checkpoints.sent(acknowledgement, self._outbox.records)
             self._outbox.records = []

@@ -11,6 +11,7 @@ import pytest
 
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.kafka import KafkaLog
+from perdure_runtime.kafka.shared_reader import SharedReader, SharedReaders
 from perdure_runtime.log import Log
 from perdure_runtime.remote import RemoteLog
 from perdure_schemas.topics import COMMANDS, TopicSpec
@@ -22,15 +23,31 @@ LogFactory = Callable[[], Log]
 TopicFactory = Callable[..., str]
 
 
-@pytest.fixture(params=["memory", "disk", "socket", pytest.param("kafka", marks=pytest.mark.kafka)])
+class KafkaLogWithSharedReaders(KafkaLog):
+    """Its readers are those of an engine that runs all roles on one thread."""
+
+    def reader(self, name: str) -> SharedReader:  # type: ignore[override]
+        return SharedReaders(super().reader(name)).reader(name)
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "disk",
+        "socket",
+        pytest.param("kafka", marks=pytest.mark.kafka),
+        pytest.param("kafka-shared", marks=pytest.mark.kafka),
+    ]
+)
 def log_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogFactory]:
     """Gives handles on one and the same log, as other processes would have them (the embedded log: the same handle)."""
     opened: list[Log] = []
-    if request.param == "kafka":
+    if request.param.startswith("kafka"):
+        adapter = KafkaLog if request.param == "kafka" else KafkaLogWithSharedReaders
         bootstrap = request.getfixturevalue("kafka_bootstrap")
 
         def open_log() -> Log:
-            opened.append(KafkaLog(bootstrap, KAFKA_OPTIONS))
+            opened.append(adapter(bootstrap, KAFKA_OPTIONS))
             return opened[-1]
 
         yield open_log

@@ -19,7 +19,7 @@ from perdure_history.config import HistoryConfig
 from perdure_history.service import HistoryRole
 from perdure_matching.service import MatchingRole
 from perdure_runtime.handler import Role
-from perdure_runtime.log import LogError
+from perdure_runtime.log import LogError, NewRecord
 from perdure_runtime.processor import Processor
 from perdure_schemas.topics import TopicNames
 from perdure_timers.service import TimersRole
@@ -121,6 +121,14 @@ class ProcessorActor:
             monotonic_s=world.monotonic_s,
             standbys=engine.cluster.standbys,
         )
+        self.processor.on_sending = [self._announce]
+
+    def _announce(self, records: Sequence[NewRecord]) -> None:
+        """As in an engine that runs all roles on one thread: they hear of records before the log shows them."""
+        for other in self.engine.actors.values():
+            if other is not self and other.processor is not None:
+                other.processor.foresee(records)
+                other.wake()
 
     def _close(self) -> None:
         processor, self.processor = self.processor, None

@@ -72,7 +72,7 @@ def kafka_platform(bootstrap: str) -> Iterator[tuple[Log, TopicNames]]:
     log = KafkaLog(bootstrap, {})
     names = TopicNames(namespace=f"p{uuid.uuid4().hex[:10]}", partitions=2)
     try:
-        with running_engine(log, names, single_thread=False):
+        with running_engine(log, names, single_thread=True):
             yield log, names
     finally:
         log.close()

@@ -46,6 +46,7 @@ class MatchingConfig:
         gone_notice_age_ms: the holder of an activity that is not needed any more is told if it began longer ago.
         store_after_ms: tasks that are done sooner never reach the state store.
         task_bodies_bytes_max: encoded bodies kept in memory for each partition.
+        unconfirmed_ms_max: how long a task that history announced may take to be in the log.
     """
 
     heartbeat_lapse_ms: int = 5_000
@@ -55,6 +56,7 @@ class MatchingConfig:
     gone_notice_age_ms: int = 1_000
     store_after_ms: int = 1_000
     task_bodies_bytes_max: int = limits.TASK_BODIES_BYTES_MAX
+    unconfirmed_ms_max: int = 60_000
 
     def __post_init__(self) -> None:
         if self.heartbeat_lapse_ms <= self.heartbeat_interval_ms:
@@ -139,6 +141,8 @@ class TaskState(msgspec.Struct, array_like=True, gc=False):
     reset: bool = False
     #: The :attr:`TaskQueue.key` of where it waits or is leased.
     lane: str = ""
+    #: Known by a hint of history's only, so far. Such a task is never stored.
+    foreseen: bool = False
 
     @property
     def slot_kind(self) -> int:

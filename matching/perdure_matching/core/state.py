@@ -32,6 +32,7 @@ class MatchingState:
         "changed",
         "config",
         "epoch",
+        "foreseen",
         "grace",
         "live",
         "outputs",
@@ -74,6 +75,8 @@ class MatchingState:
         #: For the checkpoint: tasks the store does not have, in order of arrival; stored ones that changed; stored ones
         #: that went; workers that came, changed or went.
         self.unstored: dict[str, TaskState] = {}
+        #: Tasks that the log has not confirmed yet, in order of arrival; in none of those three.
+        self.foreseen: dict[str, TaskState] = {}
         self.changed: dict[str, TaskState] = {}
         self.removed: list[TaskState] = []
         self.workers_changed: dict[tuple[str, str], WorkerState] = {}
@@ -129,7 +132,9 @@ class MatchingState:
             assert (task.phase is Phase.QUEUED) == queued, f"{task_id} is {task.phase.name}, queued: {queued}"
             sticky = worker is not None and task_id in worker.sticky
             assert (task.phase is Phase.STICKY) == sticky, f"{task_id} is {task.phase.name}, sticky: {sticky}"
-            assert task.stored != (task_id in self.unstored), f"{task_id} stored: {task.stored}"
+            assert task.foreseen == (task_id in self.foreseen), f"{task_id} foreseen: {task.foreseen}"
+            places = task.stored + (task_id in self.unstored) + task.foreseen
+            assert places == 1, f"{task_id} stored: {task.stored}, foreseen: {task.foreseen}"
         assert self.undecided.keys() <= self.tasks.keys()
         unconfirmed = 0
         for queue in self.queues.values():

@@ -12,7 +12,7 @@ from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
 from perdure_schemas.records import CancelActivity, TaskRecord
 
-__all__ = ["load", "remove", "upsert"]
+__all__ = ["confirm", "drop_unconfirmed", "foresee", "load", "remove", "upsert"]
 
 
 def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int) -> TaskState | None:
@@ -26,6 +26,8 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
     """
     known = state.tasks.get(record.task_id)
     if known is not None:
+        if known.foreseen:
+            confirm(state, known, sequence)
         if record.left_open and not known.left_open:
             _leave_open(state, known, now_ms)
         if record.cancel_requested and not known.cancel_requested:
@@ -35,7 +37,62 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
         if record.paused != known.paused or record.held != known.held:
             _hold(state, known, record, now_ms)
         return None
-    task = TaskState(
+    task = _task_of(record, sequence, now_ms)
+    state.tasks[task.task_id] = task
+    state.unstored[task.task_id] = task
+    if state.live:
+        _begin(state, task, now_ms)
+    else:
+        state.undecided[task.task_id] = task
+    return task
+
+
+def foresee(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int) -> TaskState | None:
+    """History is about to write this task record: dispatch its task already, if it is new and all is well.
+
+    Parameters:
+        sequence: an offset near to the one that the record will get.
+
+    Returns:
+        The state of the task; ``None`` if the hint is not taken.
+    """
+    if not state.live or state.grace or not state.routed or record.task_id in state.tasks:
+        return None
+    task = _task_of(record, sequence, now_ms)
+    task.foreseen = True
+    state.tasks[task.task_id] = state.foreseen[task.task_id] = task
+    _begin(state, task, now_ms)
+    return task
+
+
+def drop_unconfirmed(state: MatchingState, now_ms: int) -> list[TaskState]:
+    """Forget foreseen tasks that the log should have shown by now; whoever has one is told. Returns them."""
+    late = []
+    for task in state.foreseen.values():
+        if now_ms - task.arrived_ms < state.config.unconfirmed_ms_max:
+            break
+        late.append(task)
+    for task in late:
+        remove(state, task.task_id, now_ms, interrupted=True)
+    return late
+
+
+def confirm(state: MatchingState, task: TaskState, sequence: int) -> None:
+    """The log shows the record of a foreseen task, at this offset."""
+    del state.foreseen[task.task_id]
+    task.foreseen = False
+    task.sequence = sequence
+    state.unstored[task.task_id] = task
+
+
+def _begin(state: MatchingState, task: TaskState, now_ms: int) -> None:
+    if task.expires_at_ms > 0:
+        state.wakeups.push(task.expires_at_ms, WakeupKind.EXPIRY, task)
+    place(state, task, now_ms)
+
+
+def _task_of(record: TaskRecord, sequence: int, now_ms: int) -> TaskState:
+    return TaskState(
         record.task_id,
         record.task_queue,
         record.kind,
@@ -61,15 +118,6 @@ def upsert(state: MatchingState, record: TaskRecord, sequence: int, now_ms: int)
         prefers_ramping=record.prefers_ramping,
         reset=record.reset,
     )
-    state.tasks[task.task_id] = task
-    state.unstored[task.task_id] = task
-    if state.live:
-        if task.expires_at_ms > 0:
-            state.wakeups.push(task.expires_at_ms, WakeupKind.EXPIRY, task)
-        place(state, task, now_ms)
-    else:
-        state.undecided[task.task_id] = task
-    return task
 
 
 def load(state: MatchingState, task: TaskState) -> None:
@@ -102,6 +150,8 @@ def remove(state: MatchingState, task_id: str, now_ms: int, *, interrupted: bool
     if task.stored:
         state.changed.pop(task_id, None)
         state.removed.append(task)
+    elif task.foreseen:
+        del state.foreseen[task_id]
     else:
         del state.unstored[task_id]
     worker = detach(state, task)

@@ -75,6 +75,7 @@ class EmbeddedLog:
 
     BEGIN: int = BEGIN
     END: int = END
+    shows_appends_at_once = True
 
     def __init__(
         self, path: Path | None, *, cleaner: CleanerOptions | None = None, now_ms: Callable[[], int] = wall_clock_ms
@@ -179,6 +180,10 @@ class EmbeddedLog:
     def reader(self, name: str, *, committed_only: bool = False) -> EmbeddedReader:  # nothing here is ever uncommitted
         self._core.check_open()
         return EmbeddedReader(self._core, name)
+
+    def together(self) -> EmbeddedLog:
+        """Readers for one thread, which can wait for all of them: any are."""
+        return self
 
     def has_news(self, reader: Reader) -> bool:
         """Whether a poll of this reader would give something, end early, or fail."""

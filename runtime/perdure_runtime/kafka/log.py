@@ -18,6 +18,7 @@ from perdure_runtime.kafka.errors import ErrorTranslator
 from perdure_runtime.kafka.membership import KafkaMembership
 from perdure_runtime.kafka.producer import KafkaProducer
 from perdure_runtime.kafka.reader import KafkaReader
+from perdure_runtime.kafka.shared_reader import SharedReaders
 from perdure_runtime.log import GroupDescription, LogClosedError, LogError, TopicDescription, TopicPartition
 from perdure_schemas.topics import TopicSpec
 
@@ -100,6 +101,10 @@ class KafkaLog:
         """A new reader without partitions."""
         config = kafka_options.reader_config(self.bootstrap, self._options, committed_only=committed_only)
         return self._opened(lambda: KafkaReader(name, config, self._admin, self._errors, self._timeout_s))
+
+    def together(self) -> SharedReaders:
+        """Readers for one thread, which share a consumer."""
+        return SharedReaders(self.reader("engine"))
 
     def join(
         self,
