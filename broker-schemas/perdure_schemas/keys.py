@@ -58,6 +58,10 @@ def mark_key(source: str, unique: str) -> bytes:
 INTERRUPTED_HEADERS = (("interrupted", b"1"),)
 
 
+#: On every part of a decision that emits records, so that the relay decodes no other.
+EMITS_HEADERS = (("emits", b"1"),)
+
+
 def is_mark(key: bytes | None) -> bool:
     """Whether a record with this key is an owner mark."""
     return key is not None and key.startswith(b"~mark/")
@@ -171,6 +175,11 @@ def requested_run_id(workflow_id: str, request_id: str) -> str:
 def workflow_message_id(run_id: str, event_id: int, what: str) -> str:
     """The command id of what a run sends to another workflow because of one of its events."""
     return f"{run_id}/{event_id}/{what}"
+
+
+def emit_id(run_id: str, event_id: int) -> str:
+    """The id of a record that a run emits."""
+    return f"{run_id}/{event_id}"
 
 
 def version_name(deployment_name: str, build_id: str) -> str:

@@ -47,6 +47,8 @@ RESET_BYTES_MAX: Final = COMMAND_BYTES_MAX
 FAIRNESS_KEY_BYTES_MAX: Final = 64
 FAIRNESS_WEIGHT_MIN: Final = 0.001
 FAIRNESS_WEIGHT_MAX: Final = 1_000.0
+#: Characters of the name of a topic that a workflow emits to, as Kafka has it.
+TOPIC_CHARS_MAX: Final = 249
 #: Priorities: 1 is served first.
 PRIORITY_FIRST: Final = 1
 PRIORITY_LAST: Final = 5

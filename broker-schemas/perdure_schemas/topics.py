@@ -5,11 +5,12 @@ A namespace is a topic prefix: ``perdure.<namespace>.<topic>``, so prefix ACLs a
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from perdure_schemas.limits import QUEUE_TOPIC_CHARS_MAX
+from perdure_schemas.limits import QUEUE_TOPIC_CHARS_MAX, TOPIC_CHARS_MAX
 from perdure_schemas.limits import RECORD_BYTES_MAX as RECORD_BYTES_MAX
 
 DEFAULT_PREFIX = "perdure"
@@ -188,6 +189,23 @@ TOPICS: tuple[TopicSpec, ...] = (
     DEAD_LETTERS,
     READS,
 )
+
+
+#: Headers of the platform's on records in topics of the user's begin so.
+RESERVED_HEADER_PREFIX = "perdure-"
+WORKFLOW_ID_HEADER = "perdure-workflow-id"
+RUN_ID_HEADER = "perdure-run-id"
+EMIT_ID_HEADER = "perdure-emit-id"
+_LEGAL_TOPIC = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def user_topic_fault(name: str) -> str:
+    """What is wrong with the name of a topic of the user's, as a workflow gives it; empty if nothing is."""
+    if not _LEGAL_TOPIC.fullmatch(name) or len(name) > TOPIC_CHARS_MAX or name in (".", ".."):
+        return f"{name[:TOPIC_CHARS_MAX]!r} is no topic name: it has 1 to {TOPIC_CHARS_MAX} of a-z A-Z 0-9 . _ -"
+    if name.startswith(f"{DEFAULT_PREFIX}."):
+        return f"{name!r} is a topic of the platform: topics that begin with '{DEFAULT_PREFIX}.' are not for workflows"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

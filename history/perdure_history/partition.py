@@ -298,8 +298,9 @@ class HistoryPartition:
         out: list[NewRecord] = []
         recorded = [part for part in decision.runs if part.is_recorded]
         kept: list[tuple[Run, HistoryRecord, bytes]] = []
+        headers = keys.EMITS_HEADERS if any(part.emits for part in recorded) else ()
         for number, part in enumerate(recorded, 1):
-            kept.append(self._record(part, record.offset, number, len(recorded), asked, out))
+            kept.append(self._record(part, record.offset, number, len(recorded), asked, out, headers))
         for part in decision.runs:
             if part.effects:
                 run = next((run for run, _, _ in kept if run.state is part.state), asked)
@@ -326,7 +327,14 @@ class HistoryPartition:
         return out
 
     def _record(
-        self, part: RunDecision, offset: int, number: int, parts: int, asked: Run | None, out: list[NewRecord]
+        self,
+        part: RunDecision,
+        offset: int,
+        number: int,
+        parts: int,
+        asked: Run | None,
+        out: list[NewRecord],
+        headers: tuple[tuple[str, bytes], ...],
     ) -> tuple[Run, HistoryRecord, bytes]:
         """Make the history record of a decision for one run, and take it in."""
         state = part.state
@@ -357,7 +365,7 @@ class HistoryPartition:
         if first_event_id:
             self._runs.attach(run, first_event_id, value)
         key = keys.fenced_key(record_id(record), self._partition, epoch)
-        out.append(NewRecord(self._history_topic, self._partition, key, value, part.now_ms))
+        out.append(NewRecord(self._history_topic, self._partition, key, value, part.now_ms, headers))
         return run, record, value
 
     def _after(self, run: Run, record: HistoryRecord) -> None:

@@ -114,6 +114,7 @@ def server(
     read_side: Annotated[
         bool, typer.Option(help="Answer lists and counts, too, from an index of all runs in the state folder.")
     ] = True,
+    relay: Annotated[bool, typer.Option(help="Write the records that workflows emit, too.")] = True,
     http_port: Annotated[int, typer.Option(help="Port of health and metrics; 0: none.", min=0, max=65535)] = 0,
     http_host: Annotated[str, typer.Option(help="Address of health and metrics.")] = "127.0.0.1",
     ui_port: Annotated[int, typer.Option(help="Port of the web UI and the HTTP API; 0: none.", min=0, max=65535)] = 0,
@@ -144,6 +145,7 @@ def server(
         standbys=standbys,
         session_timeout_ms=session_timeout_ms,
         read_side=read_side,
+        relay=relay,
         http_port=http_port or None,
         http_host=http_host,
         ui_port=ui_port or None,

@@ -82,6 +82,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
     from perdure_ops.user_workers import UserWorkers, load_worker_makers
     from perdure_readside.service import ReadSide
     from perdure_runtime.engine import Engine
+    from perdure_runtime.relay.service import Relay
 
     stop = StopRequest()
     stop.install_signal_handlers()
@@ -103,6 +104,9 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         read_side.start()
         started.callback(read_side.stop)
         collect_less_often()
+        relay = Relay(log, names, instance="dev")
+        relay.start()
+        started.callback(relay.stop)
         if makers:
             workers = UserWorkers(makers, lambda: _client(log, names), stop.ask)
             started.callback(workers.stop)

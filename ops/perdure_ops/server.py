@@ -61,6 +61,7 @@ class ServerOptions:
         standbys: fold the partitions of other engines all the time, to take them over at once.
         session_timeout_ms: after how long without a sign of life others take over.
         read_side: answer lists and counts, too. Each process that does keeps an index of all runs.
+        relay: write what workflows emit, too. Those of a namespace share its partitions.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
         http_host: address to listen on.
         ui_port: port of the web UI and the HTTP API; ``None`` for none. With several processes the first serves it.
@@ -82,6 +83,7 @@ class ServerOptions:
     standbys: bool = True
     session_timeout_ms: int | None = None
     read_side: bool = True
+    relay: bool = True
     http_port: int | None = None
     http_host: str = "127.0.0.1"
     ui_port: int | None = None
@@ -130,6 +132,9 @@ def _child_command(options: ServerOptions, instance: str, roles: tuple[str, ...]
     if number or not options.read_side:
         # One index for this server is enough.
         command += ["--no-read-side"]
+    if number or not options.relay:
+        # Its processes would only share the partitions; one is enough for what a server's workflows emit.
+        command += ["--no-relay"]
     if options.http_port is not None:
         command += ["--http-port", str(options.http_port + number)]
     if options.ui_port is not None and not number:
@@ -183,6 +188,7 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
     from perdure_readside.service import ReadSide
     from perdure_runtime.connect import open_log
     from perdure_runtime.engine import Engine
+    from perdure_runtime.relay.service import Relay
 
     stop = StopRequest()
     stop.install_signal_handlers()
@@ -213,6 +219,10 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
             read_side.start()
             started.callback(read_side.stop)
             sources.append(partial(read_side_samples, read_side, names.namespace))
+        if options.relay:
+            relay = Relay(log, names, instance=instance)
+            relay.start()
+            started.callback(relay.stop)
         if page is not None:
             endpoints = HttpEndpoints(
                 page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}.", sources

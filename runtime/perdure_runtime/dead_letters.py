@@ -1,7 +1,7 @@
 """The dead letter of a record that could not be processed.
 
 Invariant: whatever the record, its letter can be appended: what is too large is cut, and the reason says so. Pure.
-Called by the processor shell.
+Called by the processor shell and the relay.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ def is_cut(letter: DeadLetter) -> bool:
     return letter.reason.endswith(")") and _CUT in letter.reason
 
 
-def dead_letter(topic: str, record: LogRecord, reason: str, now_ms: int) -> NewRecord:
-    """The letter for ``topic``, about ``record``; ``reason`` is :func:`reason_of` the error."""
+def dead_letter(topic: str, record: LogRecord, reason: str, now_ms: int, *, emit_id: str = "") -> NewRecord:
+    """The letter for ``topic``, about ``record``; ``reason`` is :func:`reason_of` the error.
+
+    ``emit_id``: see :class:`perdure_schemas.records.DeadLetter`.
+    """
     key, value, headers = record.key, record.value, dict(record.headers)
     cut = []
     if value is not None and len(value) > VALUE_BYTES_MAX:
@@ -58,7 +61,7 @@ def dead_letter(topic: str, record: LogRecord, reason: str, now_ms: int) -> NewR
         headers=headers,
         reason=reason,
         time_ms=now_ms,
+        emit_id=emit_id,
     )
-    return NewRecord(
-        topic, record.partition, f"{record.topic}/{record.partition}/{record.offset}".encode(), codec.encode(letter)
-    )
+    name = f"emit/{emit_id}" if emit_id else f"{record.topic}/{record.partition}/{record.offset}"
+    return NewRecord(topic, record.partition, name.encode(), codec.encode(letter))

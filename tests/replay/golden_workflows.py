@@ -356,10 +356,27 @@ async def _versioned(client: Client, options: dict[str, Any]) -> WorkflowHandle[
     return handle
 
 
+@workflow.defn
+class Emits:
+    """Emits records before and after it waits."""
+
+    @workflow.run
+    async def run(self, topic: str) -> int:
+        for number in range(2):
+            workflow.emit(topic, workflow.info().workflow_id, {"number": number}, {"kind": "golden"})
+            await workflow.sleep(60)
+        workflow.emit(topic, key=b"end")
+        return 3
+
+
+async def _emits(client: Client, options: dict[str, str]) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(Emits.run, "golden", **options)
+
+
 Scenario = Callable[[Client, dict[str, str]], Awaitable[WorkflowHandle[Any, Any]]]
 
 WORKFLOWS: list[type] = [
-    Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, Versioned,
+    Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, Versioned, Emits,
     *golden_messages.WORKFLOWS,
 ]  # fmt: skip
 ACTIVITIES: list[Callable[..., Any]] = [greet, fail, not_yet, *golden_messages.ACTIVITIES]
@@ -374,5 +391,6 @@ SCENARIOS: dict[str, Scenario] = {
     "locals": _locals,
     "paused": _paused,
     "versioned": _versioned,
+    "emits": _emits,
     **golden_messages.SCENARIOS,
 }

@@ -320,6 +320,10 @@ class History:
                     failure=command.failure,
                     **done,
                 )
+            case r.EmitRecord():
+                return r.RecordEmitted(
+                    topic=command.topic, key=command.key, value=command.value, headers=command.headers, **done
+                )
             case r.RejectUpdate():
                 return None
         raise AssertionError(command)

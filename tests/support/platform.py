@@ -19,6 +19,7 @@ from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_runtime.kafka import KafkaLog
 from perdure_runtime.log import Log
+from perdure_runtime.relay.service import Relay
 from perdure_schemas.topics import TopicNames
 
 READY_TIMEOUT_S = 30.0
@@ -26,7 +27,7 @@ READY_TIMEOUT_S = 30.0
 
 @contextlib.contextmanager
 def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
-    """An engine with all roles on a log, ready, and a read side; stopped at the end."""
+    """An engine with all roles on a log, ready, a read side and a relay; stopped at the end."""
     create_platform_topics(log, names)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
         roles = make_roles(ROLE_NAMES, names)
@@ -37,7 +38,7 @@ def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Itera
         try:
             if not engine.wait_ready(READY_TIMEOUT_S):
                 raise RuntimeError(f"the engine is not ready: {engine.failure()}")
-            with reading(log, names):
+            with reading(log, names), relaying(log, names):
                 yield engine
         finally:
             engine.stop()
@@ -52,6 +53,17 @@ def reading(log: Log, names: TopicNames) -> Iterator[ReadSide]:
         yield side
     finally:
         side.stop()
+
+
+@contextlib.contextmanager
+def relaying(log: Log, names: TopicNames) -> Iterator[Relay]:
+    """A relay that writes what workflows emit."""
+    relay = Relay(log, names, instance=f"test-{uuid.uuid4().hex[:8]}")
+    relay.start()
+    try:
+        yield relay
+    finally:
+        relay.stop()
 
 
 @contextlib.contextmanager

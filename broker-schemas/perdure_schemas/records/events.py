@@ -32,6 +32,7 @@ from perdure_schemas.records.composition_events import (
     StartChildWorkflowExecutionFailed,
     StartChildWorkflowExecutionInitiated,
 )
+from perdure_schemas.records.record_events import RecordEmitted
 from perdure_schemas.records.run_events import (
     UpsertWorkflowSearchAttributesEvent,
     WorkflowExecutionCanceled,
@@ -70,6 +71,7 @@ __all__ = [
     "HistoryRecord",
     "MarkerRecorded",
     "OwnerMark",
+    "RecordEmitted",
     "RequestCancelExternalWorkflowExecutionFailed",
     "RequestCancelExternalWorkflowExecutionInitiated",
     "SignalExternalWorkflowExecutionFailed",
@@ -359,6 +361,7 @@ EventAttributes = (
     | WorkflowExecutionDeleted
     | ScheduleCreated
     | ScheduleRecorded
+    | RecordEmitted
 )
 
 

@@ -249,3 +249,6 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     headers: dict[str, bytes] = {}
     reason: str
     time_ms: int
+    #: Set if it is a record that a workflow emitted and that its topic did not take: its id. ``topic`` is that topic,
+    #: ``partition`` that of the history, and ``offset`` one below which the history is done.
+    emit_id: str = ""

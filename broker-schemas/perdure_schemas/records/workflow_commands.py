@@ -19,6 +19,7 @@ __all__ = [
     "CompleteUpdate",
     "CompleteWorkflowExecution",
     "ContinueAsNewWorkflowExecution",
+    "EmitRecord",
     "FailWorkflowExecution",
     "ModifyWorkflowProperties",
     "RecordMarker",
@@ -169,6 +170,16 @@ class CompleteUpdate(Variant, frozen=True, kw_only=True):
     failure: Failure | None = None
 
 
+class EmitRecord(Variant, frozen=True, kw_only=True):
+    """Write a record into a topic of the user's, as these bytes."""
+
+    topic: str
+    key: bytes | None = None
+    #: ``None``: a tombstone.
+    value: bytes | None = None
+    headers: dict[str, bytes] = {}
+
+
 WorkflowCommand = (
     ScheduleActivityTask
     | RequestCancelActivityTask
@@ -187,4 +198,5 @@ WorkflowCommand = (
     | AcceptUpdate
     | RejectUpdate
     | CompleteUpdate
+    | EmitRecord
 )

@@ -48,6 +48,7 @@ from perdure_schemas.records import (
     ErrorCode,
     Event,
     ForkWorkflow,
+    RecordEmitted,
     Rejected,
     ResetWorkflow,
     Started,
@@ -86,6 +87,12 @@ class RunDecision(msgspec.Struct, gc=False):
             or self.wake_up_number != state.wake_up_number
             or self.wake_up_due_ms != state.wake_up_due_ms
         )
+
+    @property
+    def emits(self) -> bool:
+        """Whether it sends records to topics of the user's. What begins a run sends none: it holds copies only."""
+        events = self.events
+        return len(events) > 1 and events[0].event_id != 1 and any(type(e.attributes) is RecordEmitted for e in events)
 
 
 class Decision(msgspec.Struct, gc=False):

@@ -240,6 +240,10 @@ def _marker(_state: RunState, _event: Event, _attributes: records.MarkerRecorded
     """The SDK's own: nothing for the engine."""
 
 
+def _emitted(_state: RunState, _event: Event, _attributes: records.RecordEmitted, _: int) -> None:
+    """For the relay, which reads it in the history."""
+
+
 # --- the workflow task ------------------------------------------------------------------------------------------------
 
 
@@ -482,6 +486,7 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.TimerFired: _timer_fired,
     records.TimerCanceled: _timer_canceled,
     records.MarkerRecorded: _marker,
+    records.RecordEmitted: _emitted,
     records.WorkflowExecutionUpdateAccepted: _update_accepted,
     records.WorkflowExecutionUpdateCompleted: _update_completed,
     records.ActivityAttemptRecorded: _activity_attempt,

@@ -66,6 +66,8 @@ class LogCore:
         self.partitions: dict[tuple[str, int], Partition] = {}
         self.topics: dict[str, layout.TopicEntry] = {}
         self.committed: dict[tuple[str, str, int], int] = {}
+        #: What stands with a committed offset of a relay: see ``layout.GroupOffset``.
+        self.epochs: dict[tuple[str, str, int], int] = {}
         self.producers: dict[bytes, RemoteProducer] = {}
         self.readers: list[EmbeddedReader] = []
         self.failure: LogError | None = None
@@ -93,8 +95,17 @@ class LogCore:
 
     # --- appending ------------------------------------------------------------------------------------------------
 
-    def append(self, records: Sequence[NewRecord], producer_id: bytes | None = None, sequence: int = 0) -> LocalAck:
+    def append(
+        self,
+        records: Sequence[NewRecord],
+        producer_id: bytes | None = None,
+        sequence: int = 0,
+        *,
+        together_with: Callable[[], dict[bytes, bytes | None]] | None = None,
+    ) -> LocalAck:
         """Append records; with a producer id and sequence, one that was appended already is only acknowledged again.
+
+        ``together_with`` is called with the lock held, and may refuse; the entries it returns are in the same commit.
 
         Raises:
             LogError: unknown partition, record too large, no key in a compacted topic, the log closed or failed.
@@ -113,6 +124,8 @@ class LogCore:
                 remote = self.producers.get(producer_id)
                 if remote is not None and sequence <= remote.sequence:
                     return self._appended_before(remote, sequence)
+            if together_with is not None:
+                self._entries.update(together_with())
             written: list[LogRecord] = []
             for partition, record, size in prepared:
                 topic, number, key, value, given_ms, headers = record

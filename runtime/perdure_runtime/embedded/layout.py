@@ -90,6 +90,8 @@ class GroupOffset(msgspec.Struct, array_like=True, frozen=True):
     topic: str
     partition: int
     offset: int
+    #: The relay's: the newest owner mark below the offset.
+    epoch: int = -1
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from perdure_runtime.acks import LocalAck
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.embedded import layout
+from perdure_runtime.embedded.carrying import EmbeddedCarrier
 from perdure_runtime.embedded.cleaner import Cleaner, CleanerOptions
 from perdure_runtime.embedded.core import LogCore, RemoteProducer
 from perdure_runtime.embedded.groups import EmbeddedMembership, Group
@@ -204,6 +205,23 @@ class EmbeddedLog:
         on_assigned: Callable[[list[int]], None],
         on_revoked: Callable[[list[int], bool], None],
     ) -> EmbeddedMembership:
+        return EmbeddedMembership(
+            self._core, self._group(group, topic), instance or uuid.uuid4().hex, on_assigned, on_revoked
+        )
+
+    def carrier(
+        self,
+        group: str,
+        topic: str,
+        instance: str,
+        on_assigned: Callable[[list[int]], None],
+        on_revoked: Callable[[list[int], bool], None],
+    ) -> EmbeddedCarrier:
+        """See :class:`perdure_runtime.relay.carrier.CarryingLog`. Topics that records are for are made on demand."""
+        membership = self.join(group, topic, instance, on_assigned, on_revoked)
+        return EmbeddedCarrier(self._core, self._group(group, topic), membership, self.create_topics)
+
+    def _group(self, group: str, topic: str) -> Group:
         core = self._core
         with core.lock:
             entry = core.topics.get(topic)
@@ -212,7 +230,7 @@ class EmbeddedLog:
             shared = self._groups.get((group, topic))
             if shared is None:
                 shared = self._groups[(group, topic)] = Group(group, topic, entry.partitions)
-        return EmbeddedMembership(core, shared, instance or uuid.uuid4().hex, on_assigned, on_revoked)
+            return shared
 
     def describe_group(self, group: str, topic: str) -> GroupDescription:
         core = self._core
@@ -296,6 +314,8 @@ def _load(core: LogCore, fresh_id: str) -> layout.Identity:
     for _, value in storage.scan(prefix, layout.next_prefix(prefix)):
         offset = layout.decode_group_offset(value)
         core.committed[(offset.group, offset.topic, offset.partition)] = offset.offset
+        if offset.epoch >= 0:
+            core.epochs[(offset.group, offset.topic, offset.partition)] = offset.epoch
     prefix = layout.PRODUCER_PREFIX
     for key, value in storage.scan(prefix, layout.next_prefix(prefix)):
         producer = layout.decode_producer(value)

@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
 from perdure_runtime.kafka import options as kafka_options
 from perdure_runtime.kafka.admin import Admin
+from perdure_runtime.kafka.carrying import KafkaCarrier
 from perdure_runtime.kafka.errors import ErrorTranslator
 from perdure_runtime.kafka.membership import KafkaMembership
 from perdure_runtime.kafka.producer import KafkaProducer
@@ -115,6 +116,36 @@ class KafkaLog:
         on_revoked: Callable[[list[int], bool], None],
     ) -> KafkaMembership:
         """Join a group; a static member if ``instance`` is not empty."""
+        return self._join(group, topic, instance, on_assigned, on_revoked)
+
+    def carrier(
+        self,
+        group: str,
+        topic: str,
+        instance: str,
+        on_assigned: Callable[[list[int]], None],
+        on_revoked: Callable[[list[int], bool], None],
+    ) -> KafkaCarrier:
+        """See :class:`perdure_runtime.relay.carrier.CarryingLog`."""
+        bootstrap, options = self.bootstrap, self._options
+        return KafkaCarrier(
+            group,
+            topic,
+            self._join(group, topic, instance, on_assigned, on_revoked),
+            lambda transactional_id: kafka_options.transactions_config(bootstrap, options, transactional_id),
+            kafka_options.offsets_config(bootstrap, options, group),
+            self._errors,
+            self._timeout_s,
+        )
+
+    def _join(
+        self,
+        group: str,
+        topic: str,
+        instance: str,
+        on_assigned: Callable[[list[int]], None],
+        on_revoked: Callable[[list[int], bool], None],
+    ) -> KafkaMembership:
         self._check_open()
         config = kafka_options.member_config(self.bootstrap, self._options, group, instance)
         membership = KafkaMembership(group, topic, config, on_assigned, on_revoked, self._errors, self._timeout_s)

@@ -61,6 +61,8 @@ class KafkaMembership:
         self._revoking = False
         self._leaving = False
         self._reported: set[int] = set()
+        #: What stands with the committed offset of a partition; a relay's.
+        self.notes: dict[int, str] = {}
         self._ack_lock = threading.Lock()
         self._commits = Commits(group, errors)
         handlers = {
@@ -194,10 +196,24 @@ class KafkaMembership:
         return not self._commits.unanswered
 
     def _partitions(self, offsets: Mapping[int, int]) -> list[Any]:
-        return [ClientPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        notes = self.notes
+        return [
+            ClientPartition(self._topic, number, offset, notes[number])
+            if number in notes
+            else ClientPartition(self._topic, number, offset)
+            for number, offset in offsets.items()
+        ]
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int]:
         """What was committed last, by anybody.
+
+        Raises:
+            LogUnavailableError: nobody answered in time.
+        """
+        return {number: offset for number, (offset, _) in self.committed_with_notes(partitions).items()}
+
+    def committed_with_notes(self, partitions: Sequence[int]) -> dict[int, tuple[int, str]]:
+        """What was committed last, by anybody, and what stands with it.
 
         Raises:
             LogUnavailableError: nobody answered in time.
@@ -216,7 +232,7 @@ class KafkaMembership:
                 raise self._errors.translate(
                     action, KafkaException(partition.error), f"Read on the group {self._group}"
                 )
-        return {p.partition: p.offset for p in found if p.offset >= 0}
+        return {p.partition: (p.offset, p.metadata or "") for p in found if p.offset >= 0}
 
     def leave(self) -> None:
         """Give all partitions back, and go: milliseconds when the group's coordinator answers, else about a second."""

@@ -40,7 +40,7 @@ _FIXED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "enable.auto.commit": (_FALSE, "offsets are committed by what was really processed"),
     "enable.auto.offset.store": (_FALSE, "offsets are committed by what was really processed"),
     "auto.offset.reset": (("error",), "a reset would skip records silently"),
-    "isolation.level": (("read_uncommitted",), "the platform writes without transactions"),
+    "isolation.level": (("read_uncommitted",), "the platform writes to its own topics without transactions"),
     "enable.partition.eof": (_FALSE, "it makes readers wake up for nothing"),
     "allow.auto.create.topics": (_FALSE, "topics are created with the configuration they need"),
     "partition.assignment.strategy": (("cooperative-sticky",), "all members must use the same strategy"),
@@ -53,7 +53,7 @@ _RESERVED: Mapping[str, str] = {
     "metadata.broker.list": "give the brokers in the address: kafka://host:port,host:port",
     "group.id": "groups are named by the platform",
     "group.instance.id": "it is the engine's instance name",
-    "transactional.id": "the platform writes without transactions",
+    "transactional.id": "the platform names the transactions of its relay itself",
 }
 _PRODUCER_FAMILIES = (
     "linger.",
@@ -106,6 +106,20 @@ _PRODUCER: Mapping[str, object] = {
     "queue.buffering.max.messages": 500_000,
     "queue.buffering.max.kbytes": 262_144,
 }
+#: How long the brokers let a transaction be open that nobody ends.
+TRANSACTION_MS_MAX = 30_000
+_TRANSACTIONS: Mapping[str, object] = {
+    # A record that is given up aborts the transaction, so it leaves no gap.
+    "enable.gapless.guarantee": False,
+    "message.timeout.ms": 10_000,
+    "transaction.timeout.ms": TRANSACTION_MS_MAX,
+    # As the clients in Java do: what users write themselves goes to the same partitions.
+    "partitioner": "murmur2_random",
+    # The client backs off for so long before it sends offsets to a group that it sees for the first time.
+    "retry.backoff.ms": 5,
+}
+#: What users set for the producer of the platform's own records does not hold in transactions.
+_OF_TRANSACTIONS = frozenset({"enable.gapless.guarantee", "message.timeout.ms", "delivery.timeout.ms"})
 _CONSUMER: Mapping[str, object] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -170,11 +184,26 @@ def producer_config(bootstrap: str, options: Mapping[str, str]) -> dict[str, obj
     return _merged(bootstrap, options, _CONSUMER_FAMILIES, _SHARED, _PRODUCER)
 
 
+def transactions_config(bootstrap: str, options: Mapping[str, str], transactional_id: str) -> dict[str, object]:
+    """The configuration of a producer that writes in transactions."""
+    kept = {name: value for name, value in options.items() if name not in _OF_TRANSACTIONS}
+    config = _merged(bootstrap, kept, _CONSUMER_FAMILIES, _SHARED, _PRODUCER, _TRANSACTIONS)
+    config["transactional.id"] = transactional_id
+    return config
+
+
 def reader_config(bootstrap: str, options: Mapping[str, str], *, committed_only: bool = False) -> dict[str, object]:
     """The configuration of a consumer that reads assigned partitions; of topics of others, what was committed only."""
     config = _merged(bootstrap, options, _PRODUCER_FAMILIES, _SHARED, _CONSUMER, _READER)
     if committed_only:
         config["isolation.level"] = "read_committed"
+    return config
+
+
+def offsets_config(bootstrap: str, options: Mapping[str, str], group: str) -> dict[str, object]:
+    """The configuration of a consumer that only asks for a group's offsets, once no transaction can change them."""
+    config = reader_config(bootstrap, options, committed_only=True)
+    config["group.id"] = group
     return config
 
 

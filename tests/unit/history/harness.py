@@ -149,7 +149,8 @@ class History:
 
     def append_history(self, record: NewRecord) -> None:
         offset = self.log[-1].offset + 1 if self.log else 0
-        self.log.append(LogRecord(NAMES.history, 0, offset, record.key, record.value, record.timestamp_ms))
+        kept = LogRecord(NAMES.history, 0, offset, record.key, record.value, record.timestamp_ms, record.headers)
+        self.log.append(kept)
 
     def _take(self, outbox: ListOutbox) -> None:
         self.sent = outbox.records

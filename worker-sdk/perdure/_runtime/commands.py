@@ -23,10 +23,12 @@ from perdure_schemas.records import (
     CompleteUpdate,
     CompleteWorkflowExecution,
     ContinueAsNewWorkflowExecution,
+    EmitRecord,
     Event,
     FailWorkflowExecution,
     MarkerRecorded,
     ModifyWorkflowProperties,
+    RecordEmitted,
     RecordMarker,
     RejectUpdate,
     RequestCancelActivityTask,
@@ -86,6 +88,7 @@ _COMMAND_IDENTITY: dict[type, Callable[[Any], Identity]] = {
     ContinueAsNewWorkflowExecution: lambda c: ("continue as new", c.workflow_type),
     UpsertWorkflowSearchAttributes: lambda c: ("search attributes", *sorted(c.search_attributes), *sorted(c.removed)),
     ModifyWorkflowProperties: lambda c: ("memo", *sorted(c.upserted_memo), *sorted(c.removed_memo)),
+    EmitRecord: lambda c: ("emit", c.topic, c.key),
 }
 _EVENT_IDENTITY: dict[type, Callable[[Any], Identity]] = {
     ActivityTaskScheduled: lambda e: ("activity", e.options.activity_id, e.options.activity_type),
@@ -108,6 +111,7 @@ _EVENT_IDENTITY: dict[type, Callable[[Any], Identity]] = {
         *sorted(e.removed),
     ),
     WorkflowPropertiesModified: lambda e: ("memo", *sorted(e.upserted_memo), *sorted(e.removed_memo)),
+    RecordEmitted: lambda e: ("emit", e.topic, e.key),
 }
 _NEEDS_NO_EVENT = (RequestCancelActivityTask, CancelTimer, RejectUpdate)
 
@@ -200,6 +204,7 @@ def _call(name: str, step: Any) -> str:
 
 _SHOWN_FIELDS = (
     "timer_id", "start_to_fire_timeout_ms", "scheduled_event_id", "update_id", "request", "signal_name", "workflow_id",
+    "topic", "key",
 )  # fmt: skip
 
 

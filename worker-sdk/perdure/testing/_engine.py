@@ -20,6 +20,7 @@ from perdure_runtime import connect
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_runtime.handler import PartitionStore
+from perdure_runtime.relay.service import Relay
 from perdure_schemas.topics import TopicNames
 from perdure_timers.service import TimersPartition, TimersRole
 
@@ -95,12 +96,14 @@ class LocalEngine:
             **clock,
         )
         self._read_side = ReadSide(self.log, names, None, instance="test", **clock)
+        self._relay = Relay(self.log, names, instance="test", **clock)
         self._engine.start()
         if not self._engine.wait_ready(_READY_TIMEOUT_S):
             reason = self._engine.failure()
             self.close()
             raise RuntimeError(f"the engine was not ready within {_READY_TIMEOUT_S:g} s") from reason
         self._read_side.start()
+        self._relay.start()
 
     def next_timer_ms(self) -> int | None:
         """When the next timer is due; on the engine's thread only, and only with a clock of the caller's."""
@@ -118,6 +121,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stop, and forget everything. Blocks."""
+        self._relay.stop()
         self._read_side.stop()
         self._engine.stop()
         self.log.close()

@@ -100,6 +100,7 @@ from perdure.workflow._properties import (
     upsert_memo,
     upsert_search_attributes,
 )
+from perdure.workflow._records import emit
 from perdure.workflow._updates import (
     current_update_info,
     get_dynamic_update_handler,
@@ -146,6 +147,7 @@ __all__ = [
     "defn",
     "deprecate_patch",
     "dynamic_config",
+    "emit",
     "execute_activity",
     "execute_activity_class",
     "execute_activity_method",

@@ -25,6 +25,7 @@ from perdure_schemas.records import (
     CompleteUpdate,
     CompleteWorkflowExecution,
     ContinueAsNewWorkflowExecution,
+    EmitRecord,
     FailWorkflowExecution,
     ModifyWorkflowProperties,
     RecordMarker,
@@ -38,6 +39,7 @@ from perdure_schemas.records import (
     UpsertWorkflowSearchAttributes,
     WorkflowTaskCompleted,
 )
+from perdure_schemas.topics import user_topic_fault
 
 __all__ = ["APPLY", "Fault", "first_fault"]
 
@@ -157,6 +159,16 @@ def _check_marker(command: RecordMarker, pending: _Pending) -> Fault | None:
     return _too_large(
         "BAD_RECORD_MARKER_ATTRIBUTES", [p for values in command.details.values() for p in values], pending
     )
+
+
+def _check_emit(command: EmitRecord, pending: _Pending) -> Fault | None:
+    message = user_topic_fault(command.topic)
+    size_bytes = len(command.key or b"") + len(command.value or b"")
+    size_bytes += sum(len(name) + len(value) for name, value in command.headers.items())
+    bytes_max = pending.context.policy.payload_bytes_max
+    if size_bytes > bytes_max:
+        message = message or f"key, value and headers have {size_bytes} bytes; {bytes_max} are allowed"
+    return Fault("BAD_EMIT_RECORD_ATTRIBUTES", message) if message else None
 
 
 def _check_complete(command: CompleteWorkflowExecution, pending: _Pending) -> Fault | None:
@@ -286,6 +298,7 @@ _CHECK: dict[type, Callable[[Any, _Pending], Fault | None]] = {
     AcceptUpdate: _check_accept,
     CompleteUpdate: _check_complete_update,
     RejectUpdate: _check_reject,
+    EmitRecord: _check_emit,
 }
 
 
@@ -335,6 +348,16 @@ def _record_marker(_run: RunState, command: RecordMarker, completed_id: int, _: 
         marker_name=command.marker_name,
         details=command.details,
         failure=command.failure,
+        workflow_task_completed_event_id=completed_id,
+    )
+
+
+def _emit(_run: RunState, command: EmitRecord, completed_id: int, _: Context) -> Steps:
+    yield records.RecordEmitted(
+        topic=command.topic,
+        key=command.key,
+        value=command.value,
+        headers=command.headers,
         workflow_task_completed_event_id=completed_id,
     )
 
@@ -396,5 +419,6 @@ APPLY: dict[type, Callable[[RunState, Any, int, Context], Steps]] = {
     ContinueAsNewWorkflowExecution: _continue_as_new,
     UpsertWorkflowSearchAttributes: upsert,
     ModifyWorkflowProperties: modify,
+    EmitRecord: _emit,
     **update.APPLY,
 }
