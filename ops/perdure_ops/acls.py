@@ -1,10 +1,9 @@
 """The ACLs that each kind of process needs of Kafka, declared once as data, and how they are printed. Pure.
 
-Invariant: they are the least that work, and they never reach outside of a namespace's topics and groups; a test gives a
-locked-down broker exactly these, and takes them away one by one. Kafka lets whoever may read or write a topic describe
-it, whoever may alter a configuration read it, and whoever may write any topic write idempotently: none of these stands
-here. Called by
-:mod:`perdure_ops.commands_topics`.
+Invariant: they are the least that work, and they never reach outside of a namespace (so Write on the topics that
+workflows emit to is not among them); a test gives a locked-down broker exactly these, and takes them away one by one.
+Kafka lets whoever may read or write a topic describe it, whoever may alter a configuration read it, and whoever may
+write any topic write idempotently: none of these stands here. Called by :mod:`perdure_ops.commands_topics`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 from perdure_ops.errors import CliError
 from perdure_runtime.kafka.options import READER_GROUP
+from perdure_runtime.relay.service import RELAY
 from perdure_schemas.topics import WORK, TopicNames
 
 
@@ -29,11 +29,11 @@ class Principal(StrEnum):
 
 
 class Acl(NamedTuple):
-    """One operation on topics or groups, allowed.
+    """One operation on topics, groups or transactional ids, allowed.
 
     Attributes:
         operation: as Kafka names it, for example ``Read`` or ``DescribeConfigs``.
-        resource_type: ``topic`` or ``group``.
+        resource_type: ``topic``, ``group`` or ``transactional-id``.
         pattern_type: ``literal``, or ``prefixed``: every name that begins so.
         name: the name, or its beginning.
     """
@@ -52,6 +52,7 @@ def needed_acls(names: TopicNames, principal: Principal) -> list[Acl]:
     if principal is Principal.ENGINE:
         acls += [Acl(operation, "topic", "prefixed", everything) for operation in _ENGINE_ON_TOPICS]
         acls.append(Acl("Read", "group", "prefixed", everything))
+        acls.append(Acl("Write", "transactional-id", "prefixed", f"{everything}{RELAY}."))
     elif principal is Principal.OPERATOR:
         acls += [Acl(operation, "topic", "prefixed", everything) for operation in _OPERATOR_ON_TOPICS]
         acls.append(Acl("Describe", "group", "prefixed", everything))

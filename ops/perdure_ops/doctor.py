@@ -16,6 +16,7 @@ from perdure_runtime import topics_plan
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import LogRecord, TopicDescription
+from perdure_runtime.relay.service import RELAY
 from perdure_schemas import codec
 from perdure_schemas.records import (
     ExecutionSummary,
@@ -86,7 +87,7 @@ def group_findings(lags: Sequence[PartitionLag], now_ms: int, age_s_max: float) 
                 )
             )
         # In the other groups a record is done when its task or timer is over, however long that takes.
-        if group.role not in ("history", READ_SIDE):
+        if group.role not in ("history", READ_SIDE, RELAY):
             continue
         old = [found for found in of if found.member and found.age_s(now_ms) > age_s_max]
         if old:

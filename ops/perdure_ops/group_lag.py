@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from perdure_ops.roles import ROLE_NAMES
 from perdure_runtime.log import Log, LogRecord, TopicPartition
+from perdure_runtime.relay.service import RELAY
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["Group", "PartitionLag", "groups_of", "lags_of"]
@@ -61,9 +62,9 @@ class PartitionLag:
 
 
 def groups_of(names: TopicNames) -> list[Group]:
-    """The groups of a namespace: one for each role, and that of the read sides."""
+    """The groups of a namespace: one for each role, and those of the read sides and the relays."""
     topics = {"history": names.commands, "matching": names.tasks, "timers": names.timers}
-    of = {role: topics[role] for role in ROLE_NAMES} | {READ_SIDE: names.reads}
+    of = {role: topics[role] for role in ROLE_NAMES} | {READ_SIDE: names.reads, RELAY: names.history}
     return [Group(role, f"{names.prefix}.{names.namespace}.{role}", topic) for role, topic in of.items()]
 
 

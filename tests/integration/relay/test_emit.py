@@ -11,7 +11,7 @@ from perdure.worker import Worker
 from perdure_runtime.embedded.carrying import user_topic_spec
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
-from tests.integration.relay.topics import emit_id_of, read
+from tests.support.user_topics import emit_id_of, read
 
 
 @workflow.defn

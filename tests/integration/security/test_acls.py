@@ -151,6 +151,8 @@ async def test_an_engine_without_one_of_them_is_told_which(
     names = TopicNames(namespace=f"lacking{index}", partitions=1)
     secure_broker.allow(without(Principal.ENGINE, user, index, names))
     acl = needed_acls(names, Principal.ENGINE)[index]
+    if acl.resource_type == "transactional-id":
+        pytest.skip("only the relay needs it, when a workflow emits")
     if acl.operation != "Create":
         admin = KafkaLog(secure_broker.broker.bootstrap, secure_broker.options(ADMIN))
         create_platform_topics(admin, names)

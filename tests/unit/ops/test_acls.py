@@ -41,7 +41,7 @@ def test_nobody_needs_anything_outside_of_the_namespace() -> None:
     for kind in Principal:
         for acl in needed_acls(NAMES, kind):
             assert acl.name.startswith("perdure.prod.") or acl[:3] == ("Describe", "group", "literal")
-            assert acl.resource_type in ("topic", "group")
+            assert acl.resource_type in ("topic", "group", "transactional-id")
 
 
 def test_commands_and_rows_say_the_same() -> None:
@@ -51,7 +51,7 @@ def test_commands_and_rows_say_the_same() -> None:
             continue
         words = shlex.split(line)
         values = dict(itertools.pairwise(words))
-        [kind] = [kind for kind in ("topic", "group") if f"--{kind}" in values]
+        [kind] = [kind for kind in ("topic", "group", "transactional-id") if f"--{kind}" in values]
         for word, operation in itertools.pairwise(words):
             if word == "--operation":
                 pattern = values["--resource-pattern-type"]

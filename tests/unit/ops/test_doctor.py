@@ -86,6 +86,7 @@ def test_only_queues_can_be_late_not_open_tasks_and_timers() -> None:
     assert [(finding.check, finding.subject) for finding in findings] == [
         ("lag", GROUPS["history"].name),
         ("lag", GROUPS["read-side"].name),
+        ("lag", GROUPS["relay"].name),
     ]
     assert findings[0].finding == "partition 0 is 4 records and 61 s behind (2 of 2 partitions are behind)"
     assert doctor.group_findings([replace(found, oldest_ms=NOW_MS) for found in lags], NOW_MS, AGE_S) == []
