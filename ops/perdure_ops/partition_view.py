@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from perdure_ops.audit.reading import TopicScan
 from perdure_ops.errors import CliError
-from perdure_ops.group_lag import READ_SIDE, PartitionLag, lags_of
+from perdure_ops.group_lag import PartitionLag, lags_of
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_rows, to_json
+from perdure_ops.roles import ROLE_NAMES
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key
@@ -110,7 +111,7 @@ def partition_rows(log: Log, names: TopicNames, open_counts: Sequence[int] | Non
     rows = []
     for found in lags_of(log, names):
         role, number = found.group.role, found.partition
-        if role == READ_SIDE:
+        if role not in ROLE_NAMES:
             continue
         restored = names.history if role == "history" else found.group.topic
         owner = newest_mark(log, TopicPartition(restored, number), f"{role}/{number}")

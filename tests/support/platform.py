@@ -61,6 +61,8 @@ def relaying(log: Log, names: TopicNames) -> Iterator[Relay]:
     relay = Relay(log, names, instance=f"test-{uuid.uuid4().hex[:8]}")
     relay.start()
     try:
+        if not relay.wait_ready(READY_TIMEOUT_S):
+            raise RuntimeError("the relay is not ready")
         yield relay
     finally:
         relay.stop()

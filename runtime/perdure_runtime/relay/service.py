@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.dead_letters import dead_letter, reason_of
 from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, NewRecord, Reader, TopicPartition
 from perdure_runtime.newer import refuse_newer
@@ -59,7 +60,7 @@ class Relay:
         names: TopicNames,
         *,
         instance: str,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         if not isinstance(log, CarryingLog):
             raise LogError(f"no relay can run on {log!r}: run it where the log is, or on Kafka")
@@ -68,12 +69,17 @@ class Relay:
         self._instance = instance
         self._now_ms = now_ms
         self._stopping = threading.Event()
+        self._joined = threading.Event()
         self._reader: Reader | None = None
         self._thread = threading.Thread(target=self._run, name="perdure-relay", daemon=True)
 
     def start(self) -> None:
         """Begin to follow the history and to write."""
         self._thread.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the group has given this relay its share; false if that takes longer."""
+        return self._joined.wait(timeout_s)
 
     def stop(self) -> None:
         """Stop; what is not written yet is written by whoever comes next."""
@@ -195,6 +201,7 @@ class _Carrying:
             self._kept[number] = position
             starts[place] = position.offset
         self._reader.assign(starts)
+        self._relay._joined.set()
 
     def _on_revoked(self, partitions: list[int], lost: bool) -> None:
         if not lost:

@@ -110,7 +110,7 @@ def test_lag_counts_from_what_is_committed_and_dates_the_oldest_record(log: Embe
     assert membership.commit({1: 1}).wait(30)
 
     found = {(row.group.role, row.partition): row for row in lags_of(log, NAMES)}
-    assert len(found) == 4 * NAMES.partitions
+    assert len(found) == len(groups_of(NAMES)) * NAMES.partitions
     behind = found["matching", 1]
     assert (behind.member, behind.committed, behind.end, behind.lag) == ("one", 1, 3, 2)
     assert (behind.oldest_ms, behind.age_s(5_000)) == (2_000, 3.0)
@@ -154,7 +154,7 @@ def test_watching_prints_again_until_interrupted(
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     monkeypatch.undo()
     assert pauses == [3.0, 3.0]
-    assert len(rows) == 2 * 4 * NAMES.partitions
+    assert len(rows) == 2 * len(groups_of(NAMES)) * NAMES.partitions
     assert all(row["time"].endswith("Z") for row in rows)
 
 
