@@ -68,9 +68,8 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def measure(options: argparse.Namespace) -> dict[tuple[str, str], list[Figures]]:
-    """The figures of each round, by workload and system. A system that fails is left out from then on."""
-    rounds: dict[tuple[str, str], list[Figures]] = {}
+async def measure(options: argparse.Namespace, rounds: dict[tuple[str, str], list[Figures]]) -> None:
+    """Add the figures of each round, by workload and system. A system that fails is left out from then on."""
     async with contextlib.AsyncExitStack() as stack:
         systems: dict[str, MeasuredProgram] = {}
         for name, command in _commands(options).items():
@@ -87,7 +86,6 @@ async def measure(options: argparse.Namespace) -> dict[tuple[str, str], list[Fig
                 except PeerError as error:
                     _tell(f"{name} is left out from here on: {error}")
                     del systems[name]
-    return rounds
 
 
 async def _turn(
@@ -137,13 +135,18 @@ def ratio_table(rounds: dict[tuple[str, str], list[Figures]]) -> tuple[list[str]
     return ["ratio", "throughput", "p50 shorter by"], sorted(rows)
 
 
+def _rounds_done(rounds: dict[tuple[str, str], list[Figures]]) -> int:
+    """How many rounds every system has had."""
+    return min(map(len, rounds.values()))
+
+
 def _draw(rounds: dict[tuple[str, str], list[Figures]], path: Path) -> None:
     panels: dict[str, dict[str, float]] = {}
     for (workload, system), figures in rounds.items():
         found = medians(figures)
         panels.setdefault(f"{workload}: workflows/s (more is better)", {})[system] = found["workflows_per_s"]
         panels.setdefault(f"{workload}: p50 in ms (less is better)", {})[system] = found["latency_ms_p50"]
-    bars(path, panels, f"Medians of {min(map(len, rounds.values()))} rounds, one machine, one run")
+    bars(path, panels, f"Medians of {_rounds_done(rounds)} rounds, one machine, one run")
 
 
 def _results(rounds: dict[tuple[str, str], list[Figures]]) -> Sequence[Result]:
@@ -159,7 +162,11 @@ def main(options: argparse.Namespace) -> int:
             require_charts()
     except NoChartError as error:
         raise SystemExit(f"error: {error}") from None
-    rounds = asyncio.run(measure(options))
+    rounds: dict[tuple[str, str], list[Figures]] = {}
+    try:
+        asyncio.run(measure(options, rounds))
+    except KeyboardInterrupt:
+        _tell("interrupted: this is what was measured until now")
     if not rounds:
         _tell("nothing could be measured")
         return 1
@@ -168,7 +175,7 @@ def main(options: argparse.Namespace) -> int:
     elif options.markdown:
         print(markdown_table(*comparison_table(rounds)), markdown_table(*ratio_table(rounds)), sep="\n\n")
     else:
-        show_table(*comparison_table(rounds), f"Medians of {options.rounds} rounds, this machine, one run")
+        show_table(*comparison_table(rounds), f"Medians of {_rounds_done(rounds)} rounds, this machine, one run")
         show_table(*ratio_table(rounds), "Ours against theirs")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,10 @@ Called by :mod:`bench.comparing` and :mod:`bench.scaling`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Self
 
 from bench.peers.installing import REPOSITORY
 from bench.stats import Figures, latency_figures
-from bench.usage import Meter, Processes, disk_bytes, rss_mib
+from bench.usage import Meter, Processes, descendants, disk_bytes, rss_mib
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 600.0
@@ -56,6 +58,7 @@ class MeasuredProgram:
             stderr=self._errors.fileno(),
             limit=_LINE_BYTES_MAX,
             cwd=REPOSITORY,
+            start_new_session=True,  # an interrupt is for the driver, which ends its programs in good order
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         try:
@@ -73,7 +76,7 @@ class MeasuredProgram:
         await self._end()
 
     async def _end(self) -> None:
-        """The end of its input ends it."""
+        """The end of its input ends it; if not, it is killed with all that it started."""
         process = self._process
         assert process is not None and process.stdin is not None
         process.stdin.close()
@@ -81,7 +84,9 @@ class MeasuredProgram:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            for pid in [*descendants(process.pid), process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await process.wait()
         self._errors.close()
 
