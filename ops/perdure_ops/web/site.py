@@ -5,8 +5,13 @@ The UI is static files; all it knows comes from the API. Made by the development
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from perdure_ops.http_api.application import api_routes
 from perdure_ops.http_api.context import Api
@@ -15,6 +20,20 @@ from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["Site"]
+
+STATIC = Path(__file__).parent / "static"
+#: The addresses of pages; the page itself finds out which of them it is.
+PAGES = ("/", "/workflows", "/workflows/{rest:path}", "/start", "/task-queues", "/deployments", "/cluster", "/settings")
+
+
+class _Files(StaticFiles):
+    """Files that browsers keep, and ask about each time: a new version of the server shows at once."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The answer for a file."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class Site:
@@ -32,7 +51,13 @@ class Site:
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served."""
-        return api_routes(self._api)
+        page = (STATIC / "index.html").read_text(encoding="utf-8")
+
+        async def show(_: Request) -> Response:
+            return HTMLResponse(page)
+
+        pages = [Route(path, show, methods=["GET"]) for path in PAGES]
+        return [*api_routes(self._api), *pages, Mount("/static", _Files(directory=STATIC))]
 
     def guarded(self, app: ASGIApp) -> ASGIApp:
         """An application with the guard in front of it."""
