@@ -18,6 +18,7 @@ from perdure.worker import _worker as worker_module
 from perdure_history.config import HistoryConfig
 from perdure_history.service import HistoryRole
 from perdure_matching.service import MatchingRole
+from perdure_runtime.engine import RESTART_DELAY_S_MAX, RESTART_DELAY_S_MIN
 from perdure_runtime.handler import Role
 from perdure_runtime.log import LogError, NewRecord
 from perdure_runtime.processor import Processor
@@ -52,8 +53,10 @@ class ProcessorActor:
         self.queued = False
         self.processor: Processor | None = None
         self.store: SimStore | None = None
-        self.restart_delay_ms = 200
         self.bugs: list[BaseException] = []
+        #: As in the engine: a role that fails again and again waits longer and longer.
+        self._restart_delay_ms = RESTART_DELAY_S_MIN * 1_000
+        self._opened_ms = self._opens_ms = 0.0
         self._alarm_ms = -1
 
     def wake(self) -> None:
@@ -69,10 +72,11 @@ class ProcessorActor:
             self._alarm(process.stopped_until_ms)
             return
         if self.processor is None:
+            if world.now_ms < self._opens_ms:
+                return
             self._open()
         processor = self.processor
-        if processor is None:
-            return
+        assert processor is not None
         try:
             processor.step(0.0)
         except LogError as error:
@@ -107,6 +111,7 @@ class ProcessorActor:
 
     def _open(self) -> None:
         engine, world = self.engine, self.engine.world
+        self._opened_ms = world.now_ms
         role = make_role(self.name, engine.cluster.names, world.clock_ms)
         log = engine.cluster.log.for_process(engine.process, self.wake)
         self.store = SimStore(engine.disks[self.name], engine.process, f"{engine.process.name}/{self.name}")
@@ -137,7 +142,12 @@ class ProcessorActor:
             assert self.store is not None
             for partition in processor.partitions:
                 self.store.drop_partition(partition)
-        self.engine.world.later(self.restart_delay_ms, self.wake)
+        world = self.engine.world
+        if world.now_ms - self._opened_ms > RESTART_DELAY_S_MAX * 1_000:
+            self._restart_delay_ms = RESTART_DELAY_S_MIN * 1_000
+        self._opens_ms = world.now_ms + self._restart_delay_ms
+        world.at(self._opens_ms, self.wake)
+        self._restart_delay_ms = min(self._restart_delay_ms * 2, RESTART_DELAY_S_MAX * 1_000)
 
 
 class EngineProcess:
