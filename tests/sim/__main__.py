@@ -150,7 +150,7 @@ def _try_mutations(only: str, steps: int) -> int:
             continue
         needed, kind = seeds_needed(mutation, _SEEDS_FOR_MUTATION_MAX, steps)
         missed += needed is None
-        caught = f"{needed:>4} seeds: {kind}" if needed is not None else "   not caught"
+        caught = f"{needed:>4} seeds: {kind}" if needed is not None else f"   not caught {kind}"
         print(f"{mutation.invariant}  {mutation.name:<42} {caught}", flush=True)
     return 1 if missed else 0
 

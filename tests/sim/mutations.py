@@ -78,7 +78,7 @@ def _late_mark(patches: Patches) -> None:
 
     def process(self: Processor, records: list[Any]) -> None:
         for owned in self._owned.values():
-            if owned.phase.name == "RESTORING" and owned.folded == 0:
+            if owned.phase.name == "RESTORING" and owned.folding.folded == 0:
                 owned.epoch = max(0, owned.epoch - 3)
         original(self, records)
 
@@ -126,8 +126,8 @@ def _checkpoint_before_acks(patches: Patches) -> None:
     """Checkpoints are committed and written without waiting for what was sent before them."""
     original = Checkpoints.__dict__["taken"]
 
-    def taken(self: Checkpoints, offsets: dict[int, int]) -> None:
-        original(self, offsets)
+    def taken(self: Checkpoints, offsets: dict[int, int], now_s: float) -> None:
+        original(self, offsets, now_s)
         checkpoint = self._waiting.pop()
         self._to_write.append(checkpoint.batch)  # type: ignore[union-attr]
         self._to_commit.update(checkpoint.offsets)  # type: ignore[union-attr]
@@ -276,15 +276,21 @@ def mutated(mutation: Mutation) -> Iterator[None]:
 
 
 def seeds_needed(mutation: Mutation, seeds_max: int, steps: int = 60, first: int = 0) -> tuple[int | None, str]:
-    """How many seeds catch a broken build, and what they say; ``None`` if none of ``seeds_max`` does."""
+    """How many seeds catch a broken build, and what they say; ``None`` if none of ``seeds_max`` does.
+
+    A seed that the unbroken build fails as well catches nothing, and neither does a patch that does not fit any more.
+    """
     from tests.sim.simulation import simulate
 
     for number in range(seeds_max):
         with mutated(mutation):
             try:
                 report = simulate(first + number, steps)
+                caught, kind = report.breaches[:1], report.kind
             except AssertionError as error:
-                return number + 1, f"assertion: {error}"
-        if report.breaches:
-            return number + 1, report.kind
+                caught, kind = [str(error)], "assertion"
+        if any(misfit in breach for breach in caught for misfit in ("TypeError", "AttributeError", "NameError")):
+            return None, f"it does not fit the build: {caught[0]}"
+        if caught and not simulate(first + number, steps).breaches:
+            return number + 1, kind
     return None, ""
