@@ -7,7 +7,7 @@ timers and an event loop of ours. What a process keeps across its death is its e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from perdure.worker import Worker
 from perdure.worker import _worker as worker_module
 from perdure_history.config import HistoryConfig
 from perdure_history.service import HistoryRole
-from perdure_matching.service import MatchingRole
+from perdure_matching.core.model import TaskState
+from perdure_matching.service import MatchingPartition, MatchingRole
 from perdure_runtime.engine import RESTART_DELAY_S_MAX, RESTART_DELAY_S_MIN
 from perdure_runtime.handler import Role
 from perdure_runtime.log import LogError, NewRecord
@@ -95,6 +96,13 @@ class ProcessorActor:
             self.wake()
         else:
             self._alarm(world.now_ms + max(1, int(processor.idle_wait_s() * 1000 + 0.999)))
+
+    def outstanding_tasks(self) -> Iterator[TaskState]:
+        """The tasks in the queues of the partitions that matching owns here."""
+        if self.processor is not None and self.engine.process.alive:
+            for owned in self.processor._owned.values():
+                if isinstance(owned.handler, MatchingPartition):
+                    yield from owned.handler.state.tasks.values()
 
     def _alarm(self, due_ms: int) -> None:
         world = self.engine.world
