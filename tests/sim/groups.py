@@ -27,9 +27,12 @@ class SimGroup:
         self.target: dict[int, str] = {}
         self.committed: dict[int, int] = {}
         self.generation = 0
+        #: Grows with each change of target and owners: a member that has seen it all has nothing to do.
+        self.changes = 0
 
     def rebalance(self) -> None:
         """Share the partitions anew, in any way that is balanced."""
+        self.changes += 1
         names = sorted(self.members)
         self.generation += 1
         self.target = {}
@@ -40,6 +43,7 @@ class SimGroup:
 
     def tell(self) -> None:
         """Wake all members."""
+        self.changes += 1
         for member in self.members.values():
             self.world.later(self.world.network.random() * 30, member.wake)
 
@@ -81,6 +85,7 @@ class SimMembership:
         self._revoking = False
         self._gone = False
         self._commits: list[SimAck] = []
+        self._seen = -1
         earlier = group.members.get(instance)
         if earlier is not None:  # static membership: the same name takes the place of the one before
             group.give_up(earlier, 0)
@@ -99,6 +104,9 @@ class SimMembership:
                     ack.decide(LogError("the group has given this member up"))
                 self._on_revoked(lost, True)
             return
+        if self._seen == group.changes:
+            return
+        self._seen = group.changes
         revoked = sorted(p for p in self._owned if group.target.get(p) != self.instance)
         if revoked:
             self._revoking = True

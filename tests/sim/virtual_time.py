@@ -11,13 +11,14 @@ import random
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import perdure._connection
 import perdure._ids
 import perdure._runtime.runner
 import perdure.worker._dispatch
 import perdure.worker._tuning
-from perdure_schemas import codec
+from perdure_schemas import codec, keys
 from perdure_schemas.records import Record
 from tests.sim.world import World
 
@@ -52,6 +53,7 @@ def virtual_time(world: World) -> Iterator[None]:
             record = decoded[data] = decode(data)
         return record
 
+    parse = keys.parse_fenced_key
     collecting = gc.isenabled()
     gc.disable()  # when it runs depends on everything that ran before
     try:
@@ -60,9 +62,11 @@ def virtual_time(world: World) -> Iterator[None]:
         perdure._runtime.runner.guard = guard_once  # type: ignore[attr-defined]
         perdure._ids._generator = random.Random(f"ids-{world.seed}")
         codec.decode = decode_once
+        keys.parse_fenced_key = cache(parse)
         yield
     finally:
         codec.decode = decode
+        keys.parse_fenced_key = parse
         perdure._runtime.runner.guard = guard  # type: ignore[attr-defined]
         perdure._ids._generator = generator
         for module, real in before:
