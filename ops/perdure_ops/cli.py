@@ -18,6 +18,7 @@ import typer
 from perdure_ops import (
     commands_activity,
     commands_audit,
+    commands_batch,
     commands_deployment,
     commands_dlq,
     commands_lifecycle,
@@ -63,6 +64,7 @@ commands_workflow.app.add_typer(commands_update.app, name="update")
 app.add_typer(commands_workflow.app, name="workflow")
 app.add_typer(commands_activity.app, name="activity")
 commands_deployment.app.command("list")(commands_task_queue.list_workers)
+app.add_typer(commands_batch.app, name="batch")
 app.add_typer(commands_task_queue.app, name="task-queue")
 app.add_typer(commands_deployment.app, name="worker")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prometheus_client import CollectorRegistry, generate_latest
 
 from perdure_ops.group_lag import lags_of
+from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.exposition import SampleCollector, process_registry
 from perdure_runtime.log import Log, LogError
 from perdure_runtime.metrics import (
@@ -118,7 +119,7 @@ class LagSource:
             return self._samples
 
     def _ask(self) -> list[Sample]:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_clock_ms()
         found = []
         for lag in lags_of(self._log, self._names, member=self._instance):
             labels = (self._names.namespace, lag.group.role, str(lag.partition))

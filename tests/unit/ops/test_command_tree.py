@@ -16,7 +16,8 @@ from perdure_ops.cli import app
 #: They run until they are stopped; what they print is a log.
 SERVERS = {"dev", "server"}
 #: They change what more than one workflow, or the log itself, holds: they ask, and can be tried.
-ASKING = {"topics apply", "dlq replay"}
+BATCH = ("signal", "cancel", "terminate", "pause", "unpause", "reset", "delete")
+ASKING = {"topics apply", "dlq replay", *(f"batch {verb}" for verb in BATCH)}
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:

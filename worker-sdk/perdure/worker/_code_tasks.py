@@ -8,8 +8,8 @@ ends in a command, or is released so that another worker can have it; what a cod
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter
 from typing import Any
 
 from perdure._connection import Connection
@@ -194,9 +194,9 @@ class CodeTasks:
         newest_ms = _newest_event_time_ms(records)
         now_ms = max(self._connection.now_ms(), newest_ms)
         cached = self._runner.next_event_id(run.run_id) > 1
-        started_s = time.perf_counter()
+        started_s = perf_counter()
         answer = self._runner.run_task(run.workflow_id, run.run_id, task, records, now_ms)
-        ran_s = time.perf_counter() - started_s
+        ran_s = perf_counter() - started_s
         self._metrics.workflow_task(task, records, now_ms - newest_ms, ran_s, answer, cached=cached)
         return answer
 
