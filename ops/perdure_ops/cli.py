@@ -19,6 +19,7 @@ from perdure_ops import (
     commands_activity,
     commands_audit,
     commands_batch,
+    commands_cluster,
     commands_deployment,
     commands_dlq,
     commands_lifecycle,
@@ -27,6 +28,7 @@ from perdure_ops import (
     commands_replay,
     commands_reset,
     commands_server,
+    commands_sql,
     commands_task_queue,
     commands_topics,
     commands_update,
@@ -52,6 +54,9 @@ app.command("audit")(commands_audit.audit)
 app.command("dump")(commands_audit.dump)
 app.command("partitions")(commands_log.partitions)
 app.command("lag")(commands_log.lag)
+app.command("sql")(commands_sql.sql)
+app.command("rebuild-state")(commands_cluster.rebuild_state)
+app.add_typer(commands_cluster.reassign_app, name="reassign")
 app.command("doctor")(commands_log.doctor)
 app.add_typer(commands_log.history_app, name="history")
 app.add_typer(commands_dlq.app, name="dlq")

@@ -334,6 +334,15 @@ def _failure(path: Path, error: Exception) -> StateStoreError:
     return StateStoreError(path, text, damaged=True)
 
 
+def require_unused(path: Path) -> None:
+    """Make sure that nobody has a folder open, for whoever is about to delete it.
+
+    Raises:
+        StateStoreError: a process has it open, or it is damaged.
+    """
+    _open(path).close()
+
+
 def discard(path: Path, reason: str) -> None:
     """Remove a damaged folder, which nobody has open."""
     _logger.warning("folder=%s event=state_discarded reason=%r", path, reason)

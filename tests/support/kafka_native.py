@@ -67,9 +67,29 @@ def kafka_jars(cache: Path | None = None) -> Path:
     Raises:
         BrokerUnavailableError: Java or Maven is missing, or the jars could not be fetched.
     """
+    return _fetched(f"kafka-{KAFKA_VERSION}", f"kafka_{SCALA_VERSION}-{KAFKA_VERSION}.jar", _POM, cache)
+
+
+def kafka_tool(java_class: str, *arguments: str, timeout_s: float = 120) -> str:
+    """What one of Kafka's own command line tools prints.
+
+    Raises:
+        BrokerUnavailableError: it cannot be had here, or it failed.
+    """
+    pom = _POM.replace(f"kafka_{SCALA_VERSION}<", "kafka-tools<")
+    jars = _fetched(f"kafka-tools-{KAFKA_VERSION}", f"kafka-tools-{KAFKA_VERSION}.jar", pom, None)
+    command = [java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", java_class, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    if done.returncode != 0:
+        raise BrokerUnavailableError(f"{java_class} failed: {done.stderr[-2000:]}{done.stdout[-2000:]}")
+    return done.stdout
+
+
+def _fetched(name: str, marker: str, pom: str, cache: Path | None) -> Path:
+    """A folder of jars in the cache, with a jar that says that it is complete."""
     folder = cache or Path(os.environ.get("PERDURE_KAFKA_CACHE") or Path.home() / ".cache" / "perdure")
-    jars = folder / f"kafka-{KAFKA_VERSION}"
-    if (jars / f"kafka_{SCALA_VERSION}-{KAFKA_VERSION}.jar").exists():
+    jars = folder / name
+    if (jars / marker).exists():
         return jars
     maven = shutil.which("mvn")
     if maven is None:
@@ -77,7 +97,7 @@ def kafka_jars(cache: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="kafka-jars-", dir=folder))
     try:
-        (work / "pom.xml").write_text(_POM)
+        (work / "pom.xml").write_text(pom)
         goal = ["org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies", "-DoutputDirectory=jars"]
         result = subprocess.run(
             [maven, "-q", "-B", "-f", str(work / "pom.xml"), *goal], capture_output=True, text=True, timeout=600

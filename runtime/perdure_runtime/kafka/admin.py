@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
@@ -44,6 +44,14 @@ _LEADER_MOVES = frozenset(
     }
 )
 _OFFSETS: Any = OffsetSpec  # it has no type annotations
+
+
+class Placement(NamedTuple):
+    """The brokers that have a partition, those of them that are in sync, and the one that leads it."""
+
+    replicas: list[int]
+    in_sync: list[int]
+    leader: int | None
 
 
 class Admin:
@@ -132,6 +140,21 @@ class Admin:
                 in_sync=min(len(partition.isr) for partition in layout.partitions),
             )
         return described
+
+    def placements(self, names: Sequence[str]) -> dict[TopicPartition, Placement]:
+        """Which brokers have each partition of those topics that exist."""
+        found = {}
+        for name, layout in self._layouts(names).items():
+            for one in layout.partitions:
+                replicas, in_sync = ([node.id for node in nodes] for nodes in (one.replicas, one.isr))
+                leader = None if one.leader is None else one.leader.id
+                found[TopicPartition(name, one.id)] = Placement(replicas, in_sync, leader)
+        return found
+
+    def brokers(self) -> list[int]:
+        """The ids of the brokers that are up."""
+        future = self._client.describe_cluster(request_timeout=self._timeout_s)
+        return sorted(node.id for node in self._result(future, "list the brokers", "Describe on the cluster").nodes)
 
     def alter_topic(self, name: str, config: Mapping[str, str]) -> None:
         """Set some configuration entries of a topic."""

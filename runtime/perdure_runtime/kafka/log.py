@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
 from perdure_runtime.kafka import options as kafka_options
-from perdure_runtime.kafka.admin import Admin
+from perdure_runtime.kafka.admin import Admin, Placement
 from perdure_runtime.kafka.carrying import KafkaCarrier
 from perdure_runtime.kafka.errors import ErrorTranslator
 from perdure_runtime.kafka.membership import KafkaMembership
@@ -77,6 +77,16 @@ class KafkaLog:
         """Describe those of the topics that exist, with all of their configuration."""
         self._check_open()
         return self._admin.describe_topics(names)
+
+    def placements(self, names: Sequence[str]) -> dict[TopicPartition, Placement]:
+        """Which brokers have each partition of those topics that exist. Not of the port: only Kafka has brokers."""
+        self._check_open()
+        return self._admin.placements(names)
+
+    def brokers(self) -> list[int]:
+        """The ids of the brokers that are up."""
+        self._check_open()
+        return self._admin.brokers()
 
     def alter_topic(self, name: str, config: Mapping[str, str]) -> None:
         """Set some configuration entries of a topic."""

@@ -28,8 +28,12 @@ class Run:
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        return self.without_namespace(*arguments, "-n", self.namespace)
+
+    def without_namespace(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command that takes no namespace."""
         with pytest.raises(SystemExit) as ended:
-            cli.main((*arguments, "--address", self.address, "-n", self.namespace))
+            cli.main((*arguments, "--address", self.address))
         captured = self._capsys.readouterr()
         assert isinstance(ended.value.code, int)
         assert "Traceback" not in captured.err
