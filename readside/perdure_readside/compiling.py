@@ -70,13 +70,19 @@ def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_t
     where, parameters = _where(found.condition, kinds)
     terms = [_term(order, kinds) for order in found.order_by or _DEFAULT_ORDER] + [_Term("e.run_id", False)]
     checksum = zlib.crc32(text.encode())
+    source = "executions e"
+    if tuple(found.order_by or _DEFAULT_ORDER) == _DEFAULT_ORDER and _is_one_value(found.condition, kinds):
+        # An index has the runs of one value in this order: however many there are, only a page of them is read.
+        source = "attributes a CROSS JOIN executions e ON e.id = a.execution_id"
+        where, parameters = "a.name = ? AND a.value = ?", [parameters[0], parameters[1]]
+        terms[0] = _Term("a.start_ms", True)
     if page_token:
         behind, behind_parameters = _behind(terms, _read_token(page_token, checksum, len(terms)))
         where = f"({where}) AND ({behind})"
         parameters = [*parameters, *behind_parameters]
     columns = ", ".join(term.expression for term in terms)
     order = ", ".join(f"{number + 2}{' DESC' if term.descending else ''}" for number, term in enumerate(terms))
-    sql = f"SELECT e.summary, {columns} FROM executions e WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - ours
+    sql = f"SELECT e.summary, {columns} FROM {source} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - ours
     selected = [value for term in terms for value in term.parameters]
     return Compiled(sql, [*selected, *parameters, rows_max], len(terms), checksum)
 
@@ -99,6 +105,13 @@ def compile_count(found: ListFilter, kinds: Mapping[str, Kind]) -> Compiled:
         numbers = ", ".join(str(number + 2) for number in range(len(groups)))
         sql += f" GROUP BY {numbers} ORDER BY {numbers}"
     return Compiled(sql, list(parameters))
+
+
+def _is_one_value(condition: Condition | None, kinds: Mapping[str, Kind]) -> bool:
+    """Whether a condition is no more than that a search attribute has a value."""
+    if not isinstance(condition, Comparison) or condition.operator is not Operator.EQUAL:
+        return False
+    return condition.name not in SYSTEM_ATTRIBUTES and kinds.get(condition.name) not in (None, Kind.TEXT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 _logger = logging.getLogger("perdure.readside")
 
 #: Grows with every change of the tables or of what stands in them.
-_VERSION = 3
+_VERSION = 4
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
@@ -50,8 +50,10 @@ CREATE TABLE schedules (
     run_id TEXT PRIMARY KEY, schedule_id TEXT NOT NULL, version INTEGER NOT NULL, summary BLOB NOT NULL
 ) STRICT;
 CREATE INDEX schedules_by_id ON schedules (schedule_id, run_id);
-CREATE TABLE attributes (execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL) STRICT;
-CREATE INDEX attributes_by_value ON attributes (name, value, execution_id);
+CREATE TABLE attributes (
+    execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL, start_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attributes_by_value ON attributes (name, value, start_ms DESC, execution_id);
 CREATE INDEX attributes_by_execution ON attributes (execution_id, name);
 CREATE TABLE kinds (name TEXT PRIMARY KEY, kind TEXT NOT NULL) STRICT;
 """
@@ -175,7 +177,7 @@ class ExecutionIndex:
         (identity,) = execute("SELECT id FROM executions WHERE run_id = ?", (summary.run_id,)).fetchone()
         execute("DELETE FROM attributes WHERE execution_id = ?", (identity,))
         for name, kind, attribute in values:
-            execute("INSERT INTO attributes VALUES (?, ?, ?)", (identity, name, attribute))
+            execute("INSERT INTO attributes VALUES (?, ?, ?, ?)", (identity, name, attribute, summary.start_time_ms))
             if self._kinds.get(name) is not kind:
                 # The type a name was given last: what a filter compares with must be of one type.
                 self._kinds[name] = kind

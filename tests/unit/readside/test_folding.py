@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from perdure_schemas import codec
 from perdure_schemas.keys import fenced_key, mark_key
 from perdure_schemas.records import ExecutionSummary, OwnerMark, WorkflowStatus
 from perdure_schemas.topics import EXECUTIONS
-from tests.unit.readside.runs import TOPIC, listed, run
+from tests.unit.readside.runs import TOPIC, attribute, listed, run
 
 DEADLINE_S = 30.0
 
@@ -127,3 +128,43 @@ def test_rebuilding_from_the_start_gives_the_same_index(feed: Feed) -> None:
     assert feed.index.page("", 1_000) == live
     assert len(live.summaries) > 5
     again.close()
+
+
+def test_killed_at_any_moment_it_goes_on_without_losing_or_repeating_a_row(tmp_path: Path) -> None:
+    """What the disk holds while the index is written, as a kill would leave it, many times within each transaction."""
+    feed = Feed(tmp_path / "live.sqlite3")
+    feed.mark(5)
+    for number in range(60):
+        region = attribute("Keyword", f"r{number % 4}")
+        feed.summary(
+            run(f"{number % 25:02}", version=number, history_length=number, search_attributes={"Region": region}),
+            partition=number % 2,
+        )
+        if number % 9 == 0:
+            feed.write(fenced_key(f"{number % 25:02}", 0, 5), None, number % 2)
+    copies: list[Path] = []
+
+    def copy() -> int:
+        to = tmp_path / f"copy-{len(copies)}.sqlite3"
+        for suffix in ("", "-wal"):
+            source = tmp_path / f"live.sqlite3{suffix}"
+            if source.exists():
+                shutil.copyfile(source, to.with_name(to.name + suffix))
+        copies.append(to)
+        return 0
+
+    feed.index._database.set_progress_handler(copy, 150)
+    assert feed.folder.catch_up(DEADLINE_S)
+    feed.index._database.set_progress_handler(None, 0)
+    live, counted = feed.index.page("", 1_000), feed.index.count("Region = 'r1'")
+    assert len(copies) > 10
+    for path in copies:
+        feed.index = ExecutionIndex(path, TOPIC)
+        again = feed.make_folder()
+        assert again.catch_up(DEADLINE_S)
+        assert feed.index.page("", 1_000) == live
+        assert feed.index.count("Region = 'r1'") == counted
+        again.close()
+        feed.index.close()
+    feed.folder.close()
+    feed.log.close()

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure_readside.filters import FilterError
+from perdure_readside.attributes import Kind
+from perdure_readside.compiling import compile_page
+from perdure_readside.filters import FilterError, parse
 from perdure_readside.index import Change, ExecutionIndex
 from perdure_schemas import codec
 from perdure_schemas.records import ExecutionSummary, WorkflowStatus
@@ -191,6 +193,37 @@ def test_pages_of_any_size_together_are_the_whole_list_in_order(
         expected.sort(key=_ORDERS[name], reverse=descending)  # type: ignore[arg-type]
     text = "ORDER BY " + ", ".join(f"{name}{' DESC' if down else ''}" for name, down in orders) if orders else ""
     assert listed(index_of(runs), text, page_size) == [one.run_id for one in expected]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["eu", "us", None])), max_size=25),
+    st.integers(1, 7),
+    st.sampled_from(["", " ORDER BY StartTime DESC", " ORDER BY StartTime"]),
+)
+def test_runs_of_one_value_are_paged_in_order(fields: list[tuple[int, str | None]], page_size: int, order: str) -> None:
+    runs = [
+        run(
+            f"{number:02}",
+            start_time_ms=start,
+            search_attributes={} if region is None else {"Region": attribute("Keyword", region)},
+        )
+        for number, (start, region) in enumerate(fields)
+    ]
+    expected = [one for one, (_, region) in zip(runs, fields, strict=True) if region == "eu"]
+    expected.sort(key=lambda one: one.run_id)
+    expected.sort(key=lambda one: one.start_time_ms, reverse=order != " ORDER BY StartTime")
+    found = listed(index_of(runs), "Region = 'eu'" + order, page_size)
+    assert found == [one.run_id for one in expected]
+
+
+def test_a_page_of_a_value_that_many_runs_have_reads_no_more_than_that() -> None:
+    """However many runs have the value, they are neither collected nor sorted."""
+    index = index_of([run("a", search_attributes={"Region": attribute("Keyword", "eu")})])
+    text = "Region = 'eu'"
+    statement = compile_page(parse(text), text, {"Region": Kind.KEYWORD}, b"", 101)
+    plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)]
+    assert "attributes_by_value (name=? AND value=?)" in plan[0]
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------
