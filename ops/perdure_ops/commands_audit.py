@@ -1,6 +1,7 @@
-"""``perdure audit`` and ``perdure dump``: check everything in the log, here or elsewhere.
+"""``perdure audit``, ``dump`` and ``load``: check everything in the log, here or elsewhere, and carry workflows over.
 
-This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in ``perdure_ops.auditing``.
+This module is loaded by every ``perdure`` command, so it stays cheap; what it does stands in ``perdure_ops.auditing``
+and ``moving``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output, RunId
 from perdure_ops.output import OutputFormat
 
 SETTLE_S = 5.0
@@ -44,6 +45,10 @@ def audit(
 
 def dump(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, for example today.dump.")],
+    workflow_id: Annotated[
+        str | None, typer.Option("--workflow-id", "-w", metavar="ID", help="Only this workflow, for `perdure load`.")
+    ] = None,
+    run_id: RunId = None,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
     all_topics: Annotated[
@@ -52,10 +57,38 @@ def dump(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Write the topics that an audit looks at into one file. Payloads stand in it as they stand in the log.
+    """Write the topics that an audit looks at, or one workflow, into a file. Payloads stand in it as in the log.
 
     Example: perdure dump today.dump --address kafka://b1:9092
     """
+    if workflow_id is not None:
+        from perdure_ops import moving
+
+        moving.dump_workflow(file, address, namespace, workflow_id, run_id, force=force, output=output)
+        return
     from perdure_ops import auditing
 
     auditing.dump(file, address, namespace, all_topics=all_topics, force=force, output=output)
+
+
+def load(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `perdure dump FILE --workflow-id ID` wrote.")],
+    workflow_id: Annotated[
+        str | None, typer.Option("--workflow-id", "-w", metavar="ID", help="Its id here; the one it had if not given.")
+    ] = None,
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be begun.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Begin a workflow here with the history that it has in a file, up to its last workflow task, and go on from there.
+
+    Activities that had finished by then are not run again; pending ones are. What the file was written from is left as
+    it is: terminate it if this one takes its place. Loading a file again changes nothing.
+
+    Example: perdure load order-17.json --address kafka://b1:9092 --namespace staging
+    """
+    from perdure_ops import moving
+
+    moving.load_workflow(file, address, namespace, workflow_id, dry_run=dry_run, assume_yes=yes, output=output)

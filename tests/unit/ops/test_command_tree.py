@@ -17,7 +17,14 @@ from perdure_ops.cli import app
 SERVERS = {"dev", "server"}
 #: They change what more than one workflow, or the log itself, holds: they ask, and can be tried.
 BATCH = ("signal", "cancel", "terminate", "pause", "unpause", "reset", "delete")
-ASKING = {"topics apply", "dlq replay", "reassign execute", "rebuild-state", *(f"batch {verb}" for verb in BATCH)}
+ASKING = {
+    "topics apply",
+    "dlq replay",
+    "reassign execute",
+    "rebuild-state",
+    "load",
+    *(f"batch {verb}" for verb in BATCH),
+}
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
