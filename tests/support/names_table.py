@@ -22,7 +22,6 @@ REASONS: tuple[tuple[str, str], ...] = (
         "imported from where it is defined: `perdure.activity`, `perdure.converter`",
     ),
     (r"[Nn]exus", "calls across namespaces (Nexus) are not there yet"),
-    (r"[Ss]chedule", "schedules are not there yet"),
     (r"OneTimeVersioning", "overrides that last for one workflow task are not there yet"),
     (r"InvalidVersioningOverride", "an override is not refused: the run waits for workers of that version"),
     (

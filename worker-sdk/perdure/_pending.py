@@ -15,8 +15,10 @@ from perdure_schemas.records import (
     AwaitResult,
     AwaitUpdate,
     CommandBody,
+    DescribeSchedule,
     DescribeWorkflow,
     FetchHistory,
+    ListScheduleTimes,
     QueryWorkflow,
     ReplyBody,
     StartWorkflow,
@@ -26,7 +28,16 @@ from perdure_schemas.records import (
 OnReply = Callable[[ReplyBody], None]
 OnError = Callable[[RPCError], None]
 #: Requests that an owner keeps in memory only.
-READS = (AwaitResult, AwaitUpdate, DescribeWorkflow, FetchHistory, QueryWorkflow, UpdateWorkflow)
+READS = (
+    AwaitResult,
+    AwaitUpdate,
+    DescribeSchedule,
+    DescribeWorkflow,
+    FetchHistory,
+    ListScheduleTimes,
+    QueryWorkflow,
+    UpdateWorkflow,
+)
 
 
 @dataclass(eq=False)

@@ -23,6 +23,7 @@ from perdure.client._interceptor import (
 )
 from perdure.client._outbound import ClientOutbound
 from perdure.client._plugin import ClientConfig, configured
+from perdure.client._scheduling import HasSchedules
 from perdure.client._starting import StartsWorkflows
 from perdure.client._update_with_start import UpdatesWithStart
 from perdure.common import QueryRejectCondition, require_unused
@@ -38,7 +39,7 @@ from perdure_schemas.topics import DEFAULT_NAMESPACE, TopicNames
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 
 
-class Client(StartsWorkflows, UpdatesWithStart):
+class Client(StartsWorkflows, UpdatesWithStart, HasSchedules):
     """A client of one namespace. Made by :meth:`connect` or, on a log that is open already, by :meth:`from_log`.
 
     It belongs to the event loop that uses it.

@@ -32,8 +32,39 @@ class WorkflowExecutionStatus(IntEnum):
         return WorkflowExecutionStatus[status.name]
 
 
+class CarriesMemo:
+    """The base of what carries a memo: its values, decoded."""
+
+    data_converter: DataConverter
+
+    def _memo_payloads(self) -> Mapping[str, Payload]:
+        raise NotImplementedError
+
+    async def memo(self) -> Mapping[str, Any]:
+        """The memo's values, without type hints."""
+        return {key: (await self.data_converter.decode([value]))[0] for key, value in self._memo_payloads().items()}
+
+    async def memo_value(self, key: str, default: Any = _UNSET, *, type_hint: Any = None) -> Any:
+        """One value of the memo.
+
+        Args:
+            key: Its key.
+            default: What to return if there is none.
+            type_hint: The type to convert it to.
+
+        Raises:
+            KeyError: there is none, and no default was given.
+        """
+        payload = self._memo_payloads().get(key)
+        if payload is None:
+            if default is _UNSET:
+                raise KeyError(f"the memo has no value {key!r}")
+            return default
+        return (await self.data_converter.decode([payload], [type_hint] if type_hint is not None else None))[0]
+
+
 @dataclass
-class WorkflowExecution:
+class WorkflowExecution(CarriesMemo):
     """A workflow run, as lists show it. Times are aware and in UTC.
 
     Attributes:
@@ -81,27 +112,8 @@ class WorkflowExecution:
             for pair in self.typed_search_attributes
         }
 
-    async def memo(self) -> Mapping[str, Any]:
-        """The memo's values, without type hints."""
-        return {key: (await self.data_converter.decode([value]))[0] for key, value in self.raw_info.memo.items()}
-
-    async def memo_value(self, key: str, default: Any = _UNSET, *, type_hint: Any = None) -> Any:
-        """One value of the memo.
-
-        Args:
-            key: Its key.
-            default: What to return if there is none.
-            type_hint: The type to convert it to.
-
-        Raises:
-            KeyError: there is none, and no default was given.
-        """
-        payload = self.raw_info.memo.get(key)
-        if payload is None:
-            if default is _UNSET:
-                raise KeyError(f"the memo has no value {key!r}")
-            return default
-        return (await self.data_converter.decode([payload], [type_hint] if type_hint is not None else None))[0]
+    def _memo_payloads(self) -> Mapping[str, Payload]:
+        return self.raw_info.memo
 
 
 @dataclass

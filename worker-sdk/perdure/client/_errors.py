@@ -49,6 +49,13 @@ class WorkflowContinuedAsNewError(PerdureError):
         return self._new_execution_run_id
 
 
+class ScheduleAlreadyRunningError(PerdureError):
+    """There is a schedule of that id."""
+
+    def __init__(self) -> None:
+        super().__init__("Schedule already running")
+
+
 class WorkflowQueryFailedError(PerdureError):
     """The query's handler raised, or there is none of that name."""
 

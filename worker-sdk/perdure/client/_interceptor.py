@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from perdure._versioning import VersioningOverride
+from perdure.client._schedule_interceptor import ScheduleInterceptor
 from perdure.common import (
     Payload,
     Priority,
@@ -255,7 +256,7 @@ class ReportCancellationAsyncActivityInput:
     rpc_timeout: timedelta | None
 
 
-class OutboundInterceptor:
+class OutboundInterceptor(ScheduleInterceptor["OutboundInterceptor"]):
     """Around what a client asks for. Made once for each client."""
 
     def __init__(self, next: OutboundInterceptor) -> None:

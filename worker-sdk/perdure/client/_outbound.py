@@ -34,7 +34,6 @@ from perdure.client._interceptor import (
     FetchWorkflowHistoryEventsInput,
     HeartbeatAsyncActivityInput,
     ListWorkflowsInput,
-    OutboundInterceptor,
     QueryWorkflowInput,
     ReportCancellationAsyncActivityInput,
     SignalWorkflowInput,
@@ -44,6 +43,7 @@ from perdure.client._interceptor import (
     TerminateWorkflowInput,
 )
 from perdure.client._replies import QUERY_TIMEOUT, REQUEST_TIMEOUT, expect, first_value
+from perdure.client._scheduling import ScheduleOutbound
 from perdure.client._start import options_of, start_request
 from perdure.client._starting import started_of
 from perdure.client._update import WorkflowUpdateHandle
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from perdure.client._client import Client
 
 
-class ClientOutbound(OutboundInterceptor):
+class ClientOutbound(ScheduleOutbound):
     """See the module.
 
     Args:
