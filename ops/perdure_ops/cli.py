@@ -27,6 +27,7 @@ from perdure_ops import (
     commands_operations,
     commands_replay,
     commands_reset,
+    commands_schedule,
     commands_server,
     commands_sql,
     commands_task_queue,
@@ -71,6 +72,7 @@ app.add_typer(commands_workflow.app, name="workflow")
 app.add_typer(commands_activity.app, name="activity")
 commands_deployment.app.command("list")(commands_task_queue.list_workers)
 app.add_typer(commands_batch.app, name="batch")
+app.add_typer(commands_schedule.app, name="schedule")
 app.add_typer(commands_task_queue.app, name="task-queue")
 app.add_typer(commands_deployment.app, name="worker")
 

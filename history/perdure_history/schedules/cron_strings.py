@@ -14,7 +14,7 @@ from typing import NamedTuple
 from perdure_history.schedules.calendars import FIELDS
 from perdure_schemas.records import ScheduleCalendar, ScheduleInterval, ScheduleRange
 
-__all__ = ["CronString", "parse_cron_string"]
+__all__ = ["CronString", "parse_cron_string", "parse_field"]
 
 _NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -69,11 +69,21 @@ def parse_cron_string(text: str) -> CronString:
         )
     ranges = {"second": [ScheduleRange(start=0, end=0)], "year": []}
     for name, field in zip(order, fields, strict=True):
-        ranges[name] = _field(text, name, field)
+        ranges[name] = parse_field(f"cron expression {text!r}", name, field)
     return CronString(ScheduleCalendar(comment=comment.strip(), **ranges), None, zone)
 
 
-def _field(text: str, name: str, field: str) -> list[ScheduleRange]:
+def parse_field(text: str, name: str, field: str) -> list[ScheduleRange]:
+    """The ranges of one field as cron strings have it: numbers, names, ranges, steps and lists.
+
+    Parameters:
+        text: what it stands in, for the error.
+        name: which field it is.
+        field: its text.
+
+    Raises:
+        ValueError: it cannot be read; the message says where.
+    """
     if name == "year" and field == "*":
         return []
     found: list[ScheduleRange] = []
@@ -87,7 +97,7 @@ def _field(text: str, name: str, field: str) -> list[ScheduleRange]:
             start = _number(text, name, first)
             end = _number(text, name, last) if dash else (high if slash else start)
         if slash and not (step.isdecimal() and int(step) > 0):
-            raise ValueError(f"cron expression {text!r}: {step!r} in {name} is no step")
+            raise ValueError(f"{text}: {step!r} in {name} is no step")
         found += _in_week(start, end, int(step or 1)) if name == "day_of_week" else [_range(start, end, int(step or 1))]
     return found
 
@@ -112,7 +122,7 @@ def _number(text: str, name: str, word: str) -> int:
     if name == "day_of_week":
         high = 7
     if not (word.isdecimal() and low <= int(word) <= high):
-        raise ValueError(f"cron expression {text!r}: {word!r} is no {name}; {low} to {high} are")
+        raise ValueError(f"{text}: {word!r} is no {name}; {low} to {high} are")
     return int(word)
 
 
