@@ -226,7 +226,7 @@ def fold_open_runs(records: Iterable[LogRecord], partition_count: int) -> dict[i
             summary = None if record.value is None else codec.decode_as(record.value, ExecutionSummary)
         except (ValueError, codec.DecodeError):
             continue
-        if summary is not None and summary.status is WorkflowStatus.RUNNING:
+        if summary is not None and summary.status is WorkflowStatus.RUNNING and summary.schedule is None:
             runs[key.id] = summary
         else:
             runs.pop(key.id, None)
