@@ -17,7 +17,7 @@ from perdure_readside.attributes import STATUS_NAMES, Kind, custom_values
 from perdure_readside.compiling import compile_count, compile_page
 from perdure_readside.filters import FilterError, parse
 from perdure_schemas import codec
-from perdure_schemas.records import ExecutionSummary, VersioningBehavior
+from perdure_schemas.records import ExecutionSummary, VersioningBehavior, WorkflowStatus
 
 __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 
@@ -158,6 +158,9 @@ class ExecutionIndex:
 
     def _put(self, value: bytes) -> None:
         summary = codec.decode_as(value, ExecutionSummary)
+        if summary.schedule is not None and summary.status is not WorkflowStatus.RUNNING:
+            self._database.execute("DELETE FROM schedules WHERE run_id = ?", (summary.run_id,))
+            return
         if summary.schedule is not None:
             schedule = (summary.run_id, summary.schedule.schedule_id, summary.version, value)
             self._database.execute(_UPSERT_SCHEDULE, schedule)
