@@ -283,7 +283,7 @@ class HistoryPartition:
 
     def _find(self, command: Command) -> Run | None:
         """The run a command is about."""
-        if isinstance(command.body, StartWorkflow):
+        if isinstance(command.body, StartWorkflow | records.CreateSchedule):
             current = self._runs.current(command.workflow_id)
             if current is not None and current.state.run_id == command.body.run_id:
                 return current

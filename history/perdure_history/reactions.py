@@ -98,6 +98,7 @@ class Reactions:
             e.RejectQueries: self._reject_queries,
             e.Ignored: self._ignore,
             e.SendCommand: self._send_command,
+            e.StartFire: self._start_fire,
             **self._updates.makers,
         }
 
@@ -412,6 +413,12 @@ class Reactions:
 
     def _send_command(self, _run: Run, effect: e.SendCommand, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
         out.append(self._command(effect.command, now_ms))
+
+    def _start_fire(self, run: Run, effect: e.StartFire, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
+        schedule = run.state.schedule
+        # A start that was refused must not be taken when a new owner sends it again.
+        if schedule is not None and any(fire.number == effect.number for fire in schedule.progress.running):
+            out.append(self._command(effect.command, now_ms))
 
     def _command(self, command: Command, now_ms: int) -> NewRecord:
         # Commands carry no epoch: a repeated one is known by its id, whoever sends it (I3).

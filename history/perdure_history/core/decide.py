@@ -339,7 +339,10 @@ def _decide_start(command: Command, body: StartWorkflow, current: RunState | Non
 
 def _decide_create(command: Command, body: CreateSchedule, current: RunState | None, context: Context) -> Decision:
     answer: records.ReplyBody
-    if current is not None and schedule.created_again(current, command, body):
+    if current is not None and current.workflow_id != command.workflow_id:
+        message = f"run id {body.run_id!r} belongs to workflow {current.workflow_id!r}; propose a new one"
+        answer = Rejected(code=ErrorCode.INVALID_ARGUMENT, message=message)
+    elif current is not None and schedule.created_again(current, command, body):
         answer = Started(run_id=current.run_id, first_execution_run_id=current.run_id, created=False)
     elif current is not None and current.is_open:
         answer = Rejected(

@@ -51,6 +51,7 @@ __all__ = [
     "ReleaseUpdates",
     "SendCommand",
     "SendHistoryPage",
+    "StartFire",
     "StartNextRun",
     "Summarize",
     "UpdateAccepted",
@@ -127,6 +128,13 @@ class StartNextRun(Effect, frozen=True):
 class SendCommand(Effect, frozen=True):
     """Send a command to another workflow. Its id is deterministic, so it may be sent again."""
 
+    command: Command
+
+
+class StartFire(Effect, frozen=True):
+    """Start the workflow of a schedule's fire, unless the fire is known to be over by then."""
+
+    number: int
     command: Command
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from perdure_history.core.effects import Effect, SendCommand, Summarize
+from perdure_history.core.effects import Effect, SendCommand, StartFire, Summarize
 from perdure_history.core.state import RunState
 from perdure_schemas import records
 from perdure_schemas.keys import workflow_message_id
@@ -60,7 +60,7 @@ def recorded(state: RunState, _event: Event, attributes: records.ScheduleRecorde
 
 def _start(
     state: RunState, fire: ScheduleFire, action: records.ScheduleAction, progress: records.ScheduleProgress
-) -> SendCommand:
+) -> StartFire:
     schedule = state.schedule
     assert schedule is not None
     # Workflows that run beside each other do not follow each other.
@@ -97,7 +97,7 @@ def _start(
         workflow_id=state.workflow_id, run_id=state.run_id, event_id=fire.number, asks_for_start=True
     )
     reply = ReplyTo(client_id=state.run_id, partition=0, request_id=str(fire.number), origin=origin)
-    return _send(state, fire.number, fire.workflow_id, "start", body, reply)
+    return StartFire(fire.number, _command(state, fire.number, fire.workflow_id, "start", body, reply))
 
 
 def _stop(state: RunState, stop: ScheduleStop) -> SendCommand:
@@ -107,17 +107,16 @@ def _stop(state: RunState, stop: ScheduleStop) -> SendCommand:
         what, body = "terminate", TerminateWorkflow(reason=reason, first_execution_run_id=stop.run_id)
     else:
         what, body = "cancel", CancelWorkflow(reason=reason, first_execution_run_id=stop.run_id)
-    return _send(state, stop.number, stop.workflow_id, what, body, None)
+    return SendCommand(_command(state, stop.number, stop.workflow_id, what, body, None))
 
 
-def _send(
+def _command(
     state: RunState, number: int, workflow_id: str, what: str, body: CommandBody, reply: ReplyTo | None
-) -> SendCommand:
-    command = Command(
+) -> Command:
+    return Command(
         command_id=workflow_message_id(state.run_id, number, what),
         workflow_id=workflow_id,
         identity=f"schedule {state.schedule.schedule_id if state.schedule else ''}",
         reply=reply,
         body=body,
     )
-    return SendCommand(command)

@@ -34,6 +34,8 @@ __all__ = ["Draft", "upcoming"]
 _REPLACES = (OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER)
 _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.TIMED_OUT)
 _DETAIL_CHARS_MAX = 500
+#: Next times that the record has, for lists; a description computes its own.
+_UPCOMING_KEPT = 5
 
 
 def upcoming(times: Times, after_ms: int, count: int) -> list[int]:
@@ -156,7 +158,7 @@ class Draft:
             due_ms = 0
         self.set(
             next_due_ms=due_ms,
-            upcoming_ms=upcoming(self.times, max(progress.covered_ms, self._now_ms), limits.SCHEDULE_RECENT_MAX),
+            upcoming_ms=upcoming(self.times, max(progress.covered_ms, self._now_ms), _UPCOMING_KEPT),
             buffered=self._buffered,
             running=self._running,
             recent=self._recent[-limits.SCHEDULE_RECENT_MAX :],

@@ -417,6 +417,14 @@ def test_a_schedule_exists_once() -> None:
     assert (other.code, other.run_id) == (ErrorCode.ALREADY_EXISTS, "schedule")
 
 
+def test_a_schedule_takes_no_run_id_of_a_workflow() -> None:
+    scheduler = Scheduler()
+    scheduler.history.send(start("taken"))
+    answer = scheduler.ask(create("taken"))
+    assert (answer.code, "belongs to workflow 'wf'" in answer.message) == (ErrorCode.INVALID_ARGUMENT, True)
+    assert scheduler.history.run("taken").workflow_id == "wf"
+
+
 def test_an_update_replaces_what_the_schedule_is_and_fires_what_was_due() -> None:
     scheduler = made()
     scheduler.history.now_ms = BEGIN_MS + MINUTE_MS
@@ -561,6 +569,16 @@ def test_i4_a_new_owner_sends_starts_that_may_be_unsent_and_they_make_no_second_
     assert after.running() == [fire(1)]
     assert len(after.family.kinds(after.family.current(fire(1)))) == 2
     assert after.progress.actions == 1
+
+
+def test_i4_a_refused_start_is_not_sent_again() -> None:
+    scheduler = made()
+    scheduler.history.send(start("taken"), workflow_id=fire(1))
+    scheduler.wake()
+    scheduler.complete(fire(1))
+    after = taken_over(scheduler, committed=0)
+    assert [type(sent.body) for sent in after.family.pending()] == []
+    assert after.progress.refused == 1
 
 
 def test_i3_a_decision_that_left_no_trace_is_taken_again_with_the_same_ids() -> None:
