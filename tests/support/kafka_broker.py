@@ -7,28 +7,17 @@ In this order: ``PERDURE_TEST_BOOTSTRAP``; a container, if an engine answers; a 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.support.kafka_native import (
-    KAFKA_VERSION,
-    BrokerUnavailableError,
-    NativeBroker,
-    NativeCluster,
-    broker_properties,
-    free_port,
-    wait_until_serving,
-)
+from perdure.testing.kafka._containers import container_broker, container_engine_answers
+from tests.support.kafka_native import BrokerUnavailableError, NativeBroker, NativeCluster
 
 __all__ = ["BrokerUnavailableError", "NativeBroker", "NativeCluster", "broker_is_required", "session_bootstrap"]
 
-_ENGINE_ANSWER_S = 5
 _GIVEN_BROKER_ANSWER_S = 10
 
 
@@ -48,8 +37,8 @@ def session_bootstrap() -> Iterator[str]:
     if given:
         _check_given(given)
         yield given
-    elif _container_engine_answers():
-        with _container() as bootstrap:
+    elif container_engine_answers():
+        with container_broker() as bootstrap:
             yield bootstrap
     else:
         with NativeBroker() as broker:
@@ -61,35 +50,3 @@ def _check_given(bootstrap: str) -> None:
         AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=_GIVEN_BROKER_ANSWER_S)
     except KafkaException as error:
         raise BrokerUnavailableError(f"nobody answers at PERDURE_TEST_BOOTSTRAP={bootstrap}: {error}") from None
-
-
-@contextlib.contextmanager
-def _container() -> Iterator[str]:
-    """Apache Kafka's own image, on a loopback port (clients must see the port that the broker advertises)."""
-    core = importlib.import_module("testcontainers.core.container")
-    port = free_port()
-    properties = broker_properties(node_id=1) | {
-        "controller.quorum.voters": "1@localhost:9093",
-        "listeners": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://localhost:9093",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-    }
-    container = core.DockerContainer(f"apache/kafka:{KAFKA_VERSION}")
-    for name, value in properties.items():
-        container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
-    container.ports = {9092: ("127.0.0.1", port)}
-    with container:
-        wait_until_serving(port)
-        yield f"127.0.0.1:{port}"
-
-
-def _container_engine_answers() -> bool:
-    docker = shutil.which("docker")
-    if docker is None:
-        return False
-    try:
-        result = subprocess.run(
-            [docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, timeout=_ENGINE_ANSWER_S
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return result.returncode == 0

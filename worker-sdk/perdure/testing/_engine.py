@@ -1,4 +1,4 @@
-"""The engine of a test environment: an embedded log in memory, and all roles on one thread of the test's process.
+"""The engine of a test environment: all roles in the test's process, on an embedded log in memory unless one is given.
 
 The parts of the engine are needed by tests only and take time to import, so :mod:`perdure.testing._workflow` imports
 this module when an environment starts.
@@ -20,13 +20,15 @@ from perdure_runtime import connect
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_runtime.handler import PartitionStore
+from perdure_runtime.log import Log
 from perdure_runtime.relay.service import Relay
 from perdure_schemas.topics import TopicNames
 from perdure_timers.service import TimersPartition, TimersRole
 
 #: Few, because a test has few workflows and each partition costs a little at the start.
 _PARTITIONS = 4
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 60.0
+_INSTANCE = "test"
 #: Where time skips, neither closed runs nor workers may look old: a hundred years.
 _FOREVER_MS = 100 * 365 * 24 * 3_600_000
 
@@ -63,21 +65,26 @@ class LocalEngine:
         now_ms: the clock of everything in it; the wall clock if not given. With a clock of the caller's, workers and
             closed runs never get old.
         on_idle: called on the engine's thread when there is nothing to do; true if it moved the clock.
+        log: where it works, and what it does not close; a log of its own, in memory, if not given.
 
     Raises:
         RuntimeError: the engine did not start.
     """
 
     def __init__(
-        self, namespace: str, now_ms: Callable[[], int] | None = None, on_idle: Callable[[], bool] | None = None
+        self,
+        namespace: str,
+        now_ms: Callable[[], int] | None = None,
+        on_idle: Callable[[], bool] | None = None,
+        log: Log | None = None,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="perdure-test-"))
         self.names = names = TopicNames(namespace=namespace, partitions=_PARTITIONS)
+        self._owns_log = log is None
+        self.log: Log = log or (EmbeddedLog(None) if now_ms is None else EmbeddedLog(None, now_ms=now_ms))
         if now_ms is None:
-            self.log = EmbeddedLog(None)
             history, matching, timers = HistoryRole(names), MatchingRole(names), TimersRole(names)
         else:
-            self.log = EmbeddedLog(None, now_ms=now_ms)
             history = HistoryRole(names, HistoryConfig(retention_ms=_FOREVER_MS), now_ms)
             matching = self._matching = _SeenMatchingRole(
                 names, MatchingConfig(heartbeat_lapse_ms=_FOREVER_MS, heartbeat_age_ms_max=_FOREVER_MS), now_ms
@@ -90,13 +97,13 @@ class LocalEngine:
             names,
             self._folder,
             [history, matching, timers],
-            instance="test",
-            single_thread=True,
+            instance=_INSTANCE,
+            single_thread=self._owns_log,
             on_idle=on_idle,
             **clock,
         )
-        self._read_side = ReadSide(self.log, names, None, instance="test", **clock)
-        self._relay = Relay(self.log, names, instance="test", **clock)
+        self._read_side = ReadSide(self.log, names, None, instance=_INSTANCE, **clock)
+        self._relay = Relay(self.log, names, instance=_INSTANCE, **clock)
         self._engine.start()
         if not self._engine.wait_ready(_READY_TIMEOUT_S):
             reason = self._engine.failure()
@@ -124,5 +131,6 @@ class LocalEngine:
         self._relay.stop()
         self._read_side.stop()
         self._engine.stop()
-        self.log.close()
+        if self._owns_log:
+            self.log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
