@@ -26,6 +26,7 @@ from perdure.kafka._source import Delivery, Owned, Source
 from perdure.kafka.core.outcomes import retry_delay_s
 from perdure_runtime import connect
 from perdure_runtime.log import Ack, Log, LogError, NewRecord, Producer
+from perdure_runtime.remote import RemoteLog
 
 _logger = logging.getLogger("perdure.kafka.triggers")
 
@@ -156,6 +157,11 @@ class RecordTriggers:
             self._owns_log = True
         else:
             self._log = self._records
+        if isinstance(self._log, RemoteLog):
+            raise LogError(
+                "a dev server's log takes no consumer groups from outside: name a Kafka cluster with records='kafka://…',"
+                " or use KafkaEnvironment of perdure.testing.kafka in tests"
+            )
         topics = list(self._by_topic)
         missing = sorted(set(topics) - set(await asyncio.to_thread(self._log.describe_topics, topics)))
         if missing:

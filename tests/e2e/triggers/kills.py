@@ -1,0 +1,195 @@
+"""Records become runs while the service and the engine are killed: the long run.
+
+``python -m tests.e2e.triggers.kills --records 10000 --every-s 5`` starts a broker, an engine and two services, appends
+records, and kills one process after the other with SIGKILL. Then each record must have made one run, each device must
+have its signals in the order of the records, and nothing may be left over. ``--bootstrap`` takes a broker that runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from perdure.client import Client
+from perdure_runtime.connect import open_log
+from perdure_runtime.log import Log, NewRecord
+from perdure_schemas.topics import Cleanup, TopicSpec
+from tests.support.auditing import assert_cluster_sound
+from tests.support.kafka_broker import session_bootstrap
+from tests.support.processes import PythonProcess, free_port
+
+KEYS = 50
+PARTITIONS = 4
+PATIENCE_S = 600.0
+_CHUNK = 100
+_START_S = 120.0
+
+
+class Scene:
+    """An engine and services as processes, and a topic with records for them.
+
+    Args:
+        folder: where state and logs go.
+        bootstrap: a broker.
+        services: how many service processes share the topic.
+    """
+
+    def __init__(self, folder: Path, bootstrap: str, services: int) -> None:
+        port = free_port()
+        self.topic, self.group, self.namespace = f"orders{port}", f"orders-service{port}", f"kills{port}"
+        self.address = f"kafka://{bootstrap}"
+        arguments = ["server", "--address", self.address, "--namespace", self.namespace, "--partitions", "4"]
+        arguments += ["--state-dir", str(folder / "state"), "--instance", "engine", "--session-timeout-ms", "6000"]
+        self.engine = PythonProcess("engine", ["-m", "perdure_ops", *arguments], folder, ready="ready")
+        service = ["-m", "tests.e2e.triggers.service", self.address, self.namespace, self.topic, self.group]
+        self.services = [
+            PythonProcess(f"service{n}", [*service, f"service-{n}"], folder, ready="ready") for n in range(services)
+        ]
+        self.appended = 0
+
+    def __enter__(self) -> Scene:
+        self.engine.start(_START_S)
+        self.log: Log = open_log(self.address)
+        spec = TopicSpec(self.topic, "key", "text", Cleanup.DELETE, (), (), ())
+        self.log.create_topics({self.topic: spec}, PARTITIONS)
+        for service in self.services:
+            service.start(_START_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.services, self.engine):
+            if process.running:
+                process.kill()
+        self.log.close()
+
+    def kill(self, process: PythonProcess) -> None:
+        """SIGKILL, and start again."""
+        process.kill()
+        process.start(_START_S)
+
+    def append(self, count: int) -> None:
+        """Append the next records: those of a key to one partition, numbered in their order."""
+        numbers = range(self.appended, self.appended + count)
+        records = [
+            NewRecord(self.topic, n % KEYS % PARTITIONS, str(n % KEYS).encode(), json.dumps(n).encode())
+            for n in numbers
+        ]
+        producer = self.log.producer("records")
+        try:
+            ack = producer.append(records)
+            if not ack.wait(PATIENCE_S) or ack.error() is not None:
+                raise RuntimeError(f"the log did not take the records: {ack.error()}")
+        finally:
+            producer.close()
+        self.appended += count
+
+    def lag(self) -> int:
+        """How many records the group has not committed."""
+        committed = self.log.describe_group(self.group, self.topic).committed
+        return self.appended - sum(committed.values())
+
+    def wait_for_lag(self, lag: int, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Wait until no more than so many records are uncommitted."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            if self.lag() <= lag:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the group still lags by {self.lag()} records")
+            on_wait()
+            threading.Event().wait(0.2)
+
+    async def check(self) -> dict[str, Any]:
+        """What must hold once all is done; returns what was counted."""
+        client = await Client.connect(self.address, namespace=self.namespace)
+        try:
+            runs = await self._count_runs(client)
+            for key in range(KEYS):
+                expected = list(range(key, self.appended, KEYS))
+                found = await _signals(client, f"device-{key}")
+                assert found == expected, f"device {key}: {found[:20]}… instead of {expected[:20]}…"
+        finally:
+            await client.close()
+        return {"records": self.appended, "runs": runs, "lag": self.lag(), "devices": KEYS}
+
+    async def _count_runs(self, client: Client) -> int:
+        """The read side follows: wait until it has seen all closed, then there must not be one more."""
+        deadline = time.monotonic() + PATIENCE_S
+        done = 0
+        while done < self.appended and time.monotonic() < deadline:
+            done = (await client.count_workflows("WorkflowType = 'Order' AND ExecutionStatus = 'Completed'")).count
+            await asyncio.sleep(0.5)
+        runs = (await client.count_workflows("WorkflowType = 'Order'")).count
+        assert (done, runs) == (self.appended, self.appended), f"{done} completed of {runs} runs"
+        return runs
+
+    def audit(self) -> None:
+        """Everything in the log must be sound."""
+        assert_cluster_sound(self.address, self.namespace)
+
+
+async def _signals(client: Client, workflow_id: str) -> list[int]:
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    found: list[int] = []
+    for event in history.events:
+        if type(event.attributes).__name__ == "WorkflowExecutionSignaled":
+            found += await client.data_converter.decode(event.attributes.input)  # type: ignore[union-attr]
+    return found
+
+
+def run(records: int, every_s: float, bootstrap: str, folder: Path) -> dict[str, Any]:
+    """The long run; returns what was counted."""
+    kills = 0
+    with Scene(folder, bootstrap, services=2) as scene:
+        victims = _endless([*scene.services, scene.engine])
+        due = time.monotonic() + every_s
+
+        def kill_when_due() -> None:
+            nonlocal kills, due
+            if time.monotonic() >= due:
+                victim = next(victims)
+                scene.kill(victim)
+                kills += 1
+                due = time.monotonic() + every_s
+                print(f"killed {victim.name}; {scene.appended} records, lag {scene.lag()}", flush=True)
+
+        while scene.appended < records:
+            scene.append(min(_CHUNK, records - scene.appended))
+            # No more than this is waiting, so that the kills come while there is work.
+            scene.wait_for_lag(10 * _CHUNK, kill_when_due)
+            kill_when_due()
+        scene.wait_for_lag(0, kill_when_due)
+        counted = asyncio.run(scene.check())
+        scene.audit()
+    return {**counted, "kills": kills}
+
+
+def _endless(victims: list[PythonProcess]) -> Iterator[PythonProcess]:
+    while True:
+        yield from victims
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--every-s", type=float, default=5.0)
+    parser.add_argument("--bootstrap", help="a broker that runs, as host:port")
+    arguments = parser.parse_args()
+    given = contextlib.nullcontext(arguments.bootstrap) if arguments.bootstrap else session_bootstrap()
+    with given as bootstrap, tempfile.TemporaryDirectory(prefix="perdure-kills-") as folder:
+        began_s = time.monotonic()
+        counted = run(arguments.records, arguments.every_s, bootstrap, Path(folder))
+        print(json.dumps({**counted, "seconds": round(time.monotonic() - began_s)}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
