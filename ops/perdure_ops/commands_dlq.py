@@ -20,18 +20,28 @@ app = typer.Typer(
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET, as `perdure dlq list` shows it.")]
 
+Topic = Annotated[
+    str, typer.Option("--topic", help="The dead letters of this topic of yours, instead of the engine's own.")
+]
+
 
 @app.command("list")
 def list_letters(
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    topic: Topic = "",
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 100,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """List dead letters, oldest first.
 
-    Example: perdure dlq list -o jsonl
+    Example: perdure dlq list --topic orders -o jsonl
     """
+    if topic:
+        from perdure_ops import record_letters
+
+        record_letters.list_letters(topic, address, limit, output)
+        return
     from perdure_ops import dlq
 
     dlq.list_letters(address, namespace, limit, output)
@@ -42,12 +52,18 @@ def show(
     letter_id: LetterId,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    topic: Topic = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show a dead letter with the record it is about, decoded where that is possible.
 
     Example: perdure dlq show perdure.default.commands/3/1042
     """
+    if topic:
+        from perdure_ops import record_letters
+
+        record_letters.show(letter_id, topic, address, output)
+        return
     from perdure_ops import dlq
 
     dlq.show(letter_id, address, namespace, output)
@@ -59,6 +75,7 @@ def replay(
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
+    topic: Topic = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: Output = OutputFormat.TABLE,
@@ -69,6 +86,13 @@ def replay(
 
     Example: perdure dlq replay perdure.default.commands/3/1042 --dry-run
     """
+    if topic:
+        from perdure_ops import record_letters
+
+        record_letters.replay(
+            letter_ids or [], topic, address, every=every, dry_run=dry_run, assume_yes=yes, output=output
+        )
+        return
     from perdure_ops import dlq
 
     dlq.replay(letter_ids or [], address, namespace, every=every, dry_run=dry_run, assume_yes=yes, output=output)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -29,11 +31,12 @@ from perdure.kafka import (
     source_of,
 )
 from perdure.kafka import _source as source_module
-from perdure.kafka._letters import letters_of, put_back
+from perdure.kafka._letters import letters_of, letters_topic, put_back
 from perdure.kafka.core import identity
 from perdure.kafka.core.identity import Origin
 from perdure.service import RPCError
 from perdure.worker import Worker
+from perdure_ops import cli, record_letters
 from perdure_runtime.log import Log, LogError
 from perdure_schemas.keys import requested_run_id
 from perdure_schemas.topics import TopicNames
@@ -366,6 +369,39 @@ async def test_a_dead_letter_that_is_put_back_twice_makes_one_run(
     assert await started_with(shared_client, default_ids(task_queue, topic, 1)) == ["poison"]
     with pytest.raises(RPCError):
         await shared_client.get_workflow_handle(f"{task_queue}/value_of/{topic}/0/1").describe()
+
+
+async def test_the_command_line_lists_shows_and_puts_back(
+    shared_client: Client,
+    topics: Topics,
+    task_queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    topic = topics.create()
+    topics.append(topic, ("k", b"poison"))
+    async with RecordTriggers(shared_client, triggers=[on_record(topic, **ORDER)(value_of)], group=task_queue) as made:
+        await settled(made, dead_lettered=1)
+
+    @contextlib.contextmanager
+    def opened(_: str) -> Iterator[Log]:
+        yield topics.log
+
+    monkeypatch.setattr(record_letters, "_open", opened)
+
+    def perdure(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["dlq", *arguments, "--topic", topic])
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    assert letters_topic(topic) in (await asyncio.to_thread(perdure, "list"))[1]
+    letter_id = f"{topic}.dlq/0/0"
+    code, shown = await asyncio.to_thread(perdure, "show", letter_id, "-o", "json")
+    assert (code, json.loads(shown)["value"]) == (0, "poison")
+    assert (await asyncio.to_thread(perdure, "show", f"{topic}.dlq/0/9"))[0] != 0
+    assert "1 of 1 would be" in (await asyncio.to_thread(perdure, "replay", "--all", "--dry-run"))[1]
+    assert "1 records put back" in (await asyncio.to_thread(perdure, "replay", letter_id, "--yes"))[1]
+    assert "nothing to put back" in (await asyncio.to_thread(perdure, "replay", "--all", "--yes"))[1]
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

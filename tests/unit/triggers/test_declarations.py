@@ -13,6 +13,7 @@ from perdure.kafka import Batch, Debounce, Record, RecordTriggers, on_record
 from perdure.kafka._letters import letter_of
 from perdure.kafka.core.identity import Origin
 from perdure_runtime.log import LogRecord
+from perdure_schemas.topics import RECORD_BYTES_MAX
 
 
 @workflow.defn
@@ -129,6 +130,12 @@ async def test_a_plain_function_is_no_trigger() -> None:
     client = await Client.connect("localhost:1", lazy=True)
     with pytest.raises(TypeError, match="decorate the function"):
         RecordTriggers(client, triggers=[record], group="g")  # type: ignore[list-item]
+
+
+def test_a_record_too_large_for_a_letter_leaves_its_value_behind() -> None:
+    letter = letter_of(LogRecord("orders", 1, 17, b"k", bytes(RECORD_BYTES_MAX), 5), "g", "t", "no", 0)
+    assert letter.value is None
+    assert dict(letter.headers)["perdure-dlq-cut"] == f"a value of {RECORD_BYTES_MAX} bytes".encode()
 
 
 def test_a_dead_letter_of_a_dead_letter_keeps_its_origin_and_one_set_of_headers() -> None:

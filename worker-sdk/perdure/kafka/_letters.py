@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from perdure.kafka.core import identity
 from perdure.kafka.core.identity import Origin
 from perdure_runtime.log import Log, LogError, LogRecord, NewRecord, Producer, Reader, TopicPartition
-from perdure_schemas.topics import Cleanup, TopicSpec
+from perdure_runtime.sizes import record_bytes
+from perdure_schemas.topics import RECORD_BYTES_MAX, Cleanup, TopicSpec
 
 SUFFIX = ".dlq"
 _PREFIX = "perdure-dlq-"
 _TOPIC, _PARTITION, _OFFSET, _TIMESTAMP = (f"{_PREFIX}{name}" for name in ("topic", "partition", "offset", "timestamp"))
 _REASON, _GROUP, _TRIGGER = (f"{_PREFIX}{name}" for name in ("reason", "group", "trigger"))
 _REPLAYED = f"{_PREFIX}replayed"
+#: The value was too large to be kept.
+_CUT = f"{_PREFIX}cut"
 _REASON_CHARS_MAX = 2_000
 _PARTITIONS = 1
 _APPEND_TIMEOUT_S = 30.0
@@ -47,7 +50,11 @@ def letter_of(record: LogRecord, group: str, trigger: str, reason: str, partitio
     }
     kept = [(name, value) for name, value in record.headers if not _is_ours(name)]
     headers = (*kept, *((name, value.encode(errors="replace")) for name, value in own.items()))
-    return NewRecord(letters_topic(record.topic), partition, record.key, record.value, headers=headers)
+    letter = NewRecord(letters_topic(record.topic), partition, record.key, record.value, headers=headers)
+    if record_bytes(letter) <= RECORD_BYTES_MAX:
+        return letter
+    size = len(record.value or b"")
+    return letter._replace(value=None, headers=(*headers, (_CUT, f"a value of {size} bytes".encode())))
 
 
 def ensure_letters_topic(log: Log, topic: str) -> int:
@@ -91,6 +98,7 @@ class Letter:
         group, trigger: By whom.
         key, value, headers: The record as it was.
         replayed: Whether it was put back.
+        is_cut: Whether its value was too large to be kept, so that it cannot be put back.
     """
 
     id: str
@@ -106,6 +114,7 @@ class Letter:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     replayed: bool
+    is_cut: bool
 
 
 def letters_of(log: Log, topic: str) -> list[Letter]:
@@ -149,6 +158,7 @@ def _letter(letter_id: str, record: LogRecord, replayed: bool) -> Letter:
         value=record.value,
         headers=tuple((name, value) for name, value in record.headers if not _is_ours(name)),
         replayed=replayed,
+        is_cut=_CUT in text,
     )
 
 
@@ -158,7 +168,7 @@ def put_back(log: Log, letters: Sequence[Letter]) -> int:
     Raises:
         LogError: the log did not take them; asking again does no harm.
     """
-    wanted = [letter for letter in letters if not letter.replayed]
+    wanted = [letter for letter in letters if not letter.replayed and not letter.is_cut]
     if not wanted:
         return 0
     producer = log.producer("dlq")
