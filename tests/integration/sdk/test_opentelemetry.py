@@ -12,7 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from perdure import activity, workflow
-from perdure.client import Client, WorkflowFailureError
+from perdure.client import Client, WithStartWorkflowOperation, WorkflowFailureError
+from perdure.common import WorkflowIDConflictPolicy
 from perdure.contrib.opentelemetry import TracingInterceptor
 from perdure.exceptions import ApplicationError
 from perdure.worker import Worker
@@ -45,6 +46,34 @@ class Greeting:
     @workflow.query
     def current(self) -> str | None:
         return self.name
+
+
+@workflow.defn
+class Parent:
+    """A child, which goes on as a new run, and a local activity; both after an update."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.wait_condition(lambda: self.name is not None)
+        said = await workflow.execute_local_activity(greet, self.name, **_OPTIONS)
+        return said + await workflow.execute_child_workflow(Child.run, True, id=f"{workflow.info().workflow_id}/child")
+
+    @workflow.update
+    async def set_name(self, name: str) -> str:
+        self.name = name
+        return name
+
+
+@workflow.defn
+class Child:
+    @workflow.run
+    async def run(self, again: bool) -> str:
+        if again:
+            workflow.continue_as_new(False)
+        return await workflow.execute_activity(greet, "child", **_OPTIONS)
 
 
 class Traced:
@@ -136,3 +165,37 @@ async def test_a_workflow_started_without_tracing_makes_no_spans_of_its_own(
         await handle.signal(Greeting.set_name, "you")
         await handle.result()
     assert {span.name for span in traced.spans} == {"RunActivity:greet"}
+
+
+async def test_local_activities_children_and_the_runs_they_go_on_as_are_in_the_trace(
+    embedded_client: Client, task_queue: str
+) -> None:
+    traced = Traced(embedded_client)
+    async with Worker(traced.client, task_queue=task_queue, workflows=[Parent, Child], activities=[greet]):
+        start = WithStartWorkflowOperation(
+            Parent.run, id=task_queue, task_queue=task_queue, id_conflict_policy=WorkflowIDConflictPolicy.FAIL
+        )
+        update = traced.client.execute_update_with_start_workflow
+        assert await update(Parent.set_name, "you", start_workflow_operation=start) == "you"
+        assert await (await start.workflow_handle()).result() == "hello youhello child"
+    root = "StartUpdateWithStartWorkflow:Parent"
+    child = "StartChildWorkflow:Child"
+    assert traced.tree() == sorted(
+        [
+            (root, None),
+            ("RunWorkflow:Parent", root),
+            ("ValidateUpdate:set_name", root),
+            ("HandleUpdate:set_name", root),
+            ("StartActivity:greet", root),
+            ("RunActivity:greet", "StartActivity:greet"),
+            (child, root),
+            ("RunWorkflow:Child", child),
+            ("RunWorkflow:Child", child),
+            ("StartActivity:greet", child),
+            ("RunActivity:greet", "StartActivity:greet"),
+            ("CompleteWorkflow:Child", child),
+            ("CompleteWorkflow:Parent", root),
+        ],
+        key=lambda entry: (entry[0], str(entry[1])),
+    )
+    assert len({span.context.trace_id for span in traced.spans if span.context is not None}) == 1

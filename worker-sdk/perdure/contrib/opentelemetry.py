@@ -127,6 +127,14 @@ class _ClientOutbound(client.OutboundInterceptor):
         with self._span(f"StartWorkflowUpdate:{input.update}", input):
             return await super().start_workflow_update(input)
 
+    async def start_update_with_start_workflow(
+        self, input: client.StartWorkflowUpdateWithStartInput
+    ) -> client.WorkflowUpdateHandle[Any]:
+        start, update = input.start_workflow_input, input.update_workflow_input
+        with self._span(f"StartUpdateWithStartWorkflow:{start.workflow}", start):
+            update.headers = self._interceptor.with_context(update.headers)
+            return await super().start_update_with_start_workflow(input)
+
     @contextmanager
     def _span(
         self,
@@ -263,6 +271,10 @@ class _WorkflowOutbound(worker.WorkflowOutboundInterceptor):
     def start_activity(self, input: worker.StartActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = self._headers(f"StartActivity:{input.activity}", input.headers)
         return super().start_activity(input)
+
+    def start_local_activity(self, input: worker.StartLocalActivityInput) -> workflow.LocalActivityHandle[Any]:
+        input.headers = self._headers(f"StartActivity:{input.activity}", input.headers)
+        return super().start_local_activity(input)
 
     async def start_child_workflow(
         self, input: worker.StartChildWorkflowInput
