@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import timedelta
 
 from perdure import workflow
 from perdure.client import Client
@@ -40,7 +41,7 @@ async def main(address: str, namespace: str, topic: str, group: str, instance: s
         number: int = record.value
         return number
 
-    client = await Client.connect(address, namespace=namespace)
+    client = await Client.connect(address, namespace=namespace, connect_timeout=timedelta(minutes=2))
     triggers = RecordTriggers(client, triggers=[order, device], group=group, instance=instance)
     async with Worker(client, task_queue=TASK_QUEUE, workflows=[Order]), triggers:
         print("service ready", flush=True)
