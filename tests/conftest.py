@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from perdure.client import Client
 from perdure_runtime.log import Log
@@ -16,6 +17,10 @@ from tests.support.auditing import assert_sound
 from tests.support.kafka_broker import BrokerUnavailableError, NativeBroker, session_bootstrap
 from tests.support.platform import embedded_platform, kafka_platform
 from tests.support.skipping import skip_without_broker
+
+# How long one example takes says something about the machine only.
+settings.register_profile("perdure", deadline=None)
+settings.load_profile("perdure")
 
 
 def pytest_unconfigure() -> None:
