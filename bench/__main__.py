@@ -6,6 +6,7 @@ Figures are comparable only within one run on one machine. ``--help`` of each co
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -43,4 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A termination is as an interrupt: what was started is stopped in good order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -32,7 +33,11 @@ Run = Callable[[str], Awaitable[None]]
 
 
 def answers_on_stdout() -> TextIO:
-    """Where answers go. Whatever else the program prints goes to standard error from now on."""
+    """Where answers go. Whatever else the program prints goes to standard error from now on.
+
+    A termination is an interrupt from now on, too, so that what the program has started is stopped in good order.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return answers
