@@ -36,6 +36,17 @@ export function fill(element, ...children) {
   return element;
 }
 
+const FOCUSABLE = "a, button, summary, input, textarea, select, [tabindex='0']";
+
+/** Draw a part of the page anew: what is unfolded stays unfolded, and the keyboard stays where it is. */
+export function redraw(element, draw) {
+  const unfolded = [...element.querySelectorAll("details")].map((details) => details.open);
+  const at = [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+  draw();
+  element.querySelectorAll("details").forEach((details, index) => { details.open = unfolded[index] ?? details.open; });
+  if (at >= 0) element.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
+}
+
 /** Say something for a few seconds, to screen readers, too. */
 export function toast(text, bad = false) {
   const shown = h(`div.toast${bad ? ".bad" : ""}`, {}, text);

@@ -44,7 +44,7 @@ export function full(events) {
     h("tbody", {}, events.map((event) => h("tr", {},
       h("td.id.nowrap", { "data-label": "#" }, event.event_id),
       h("td.nowrap.muted", {}, clock(new Date(event.event_time))),
-      h("td", {}, h("details", {}, h("summary", {}, h("span", { class: `dot ${stateOf(event)}` }), h("strong", {}, event.event_type), " ",
+      h("td.full", {}, h("details", {}, h("summary", {}, h("span", { class: `dot ${stateOf(event)}` }), h("strong", {}, event.event_type), " ",
         h("span.small.muted.break", {}, line(event.attributes))),
       event.attributes.failure ? failure(event.attributes.failure) : null, code(event.attributes)))))));
 }

@@ -21,6 +21,7 @@ const POINTS = {
   MarkerRecorded: (a) => ["Marker", a.marker_name],
   SignalExternalWorkflowExecutionInitiated: (a) => ["Signal to", a.workflow_id],
   RequestCancelExternalWorkflowExecutionInitiated: (a) => ["Cancel sent to", a.workflow_id],
+  RecordEmitted: (a) => ["Emitted to", a.topic],
   WorkflowTaskFailed: (a) => ["Workflow task failed", a.cause],
   WorkflowTaskTimedOut: () => ["Workflow task timed out", ""],
 };

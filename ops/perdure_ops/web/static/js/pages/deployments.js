@@ -2,7 +2,7 @@
 
 import { get, post } from "../api.js";
 import { ask } from "../dialogs.js";
-import { fill, h, toast } from "../dom.js";
+import { fill, h, redraw, toast } from "../dom.js";
 import { chip, moment, number } from "../format.js";
 import { every, gently } from "../live.js";
 
@@ -13,7 +13,7 @@ export async function deployments({ page, signal }) {
   const list = h("div.panel");
   const load = async () => {
     const found = await get("/deployments", {}, signal);
-    fill(list, found.deployments.length ? found.deployments.map((deployment) => card(deployment, reload)) : empty());
+    redraw(list, () => fill(list, found.deployments.length ? found.deployments.map((deployment) => card(deployment, reload)) : empty()));
   };
   const reload = gently(load, 500, signal, (error) => toast(error.message, true));
   fill(page, h("h1", {}, "Deployments"), list);

@@ -4,7 +4,7 @@ import { follow, get, workflow } from "../api.js";
 import { activityActions, runActions } from "../actions.js";
 import { live } from "../app.js";
 import { decoded } from "../codec.js";
-import { fill, h, toast } from "../dom.js";
+import { fill, h, redraw, toast } from "../dom.js";
 import { between, bytes, chip, code, duration, failure, moment, number, runChips } from "../format.js";
 import { compact, full, json } from "../history.js";
 import { every, gently } from "../live.js";
@@ -33,10 +33,9 @@ export async function run({ page, signal, about, query }, id, run_id) {
   const showPanel = () => PANELS[state.tab in PANELS ? state.tab : "overview"](panel, state, showPanel);
   const showRun = async () => {
     state.run = await decoded(await get(workflow(id), { run_id: first.run_id }, signal), about.namespace);
-    if (head.querySelector("details[open]")) return;
-    showHead(head, state.run);
+    redraw(head, () => showHead(head, state.run));
     showTabs(tabs, state, choose);
-    if (state.tab === "overview" || state.tab === "history") showPanel();
+    if (state.tab === "overview" || state.tab === "history") redraw(panel, showPanel);
   };
   const reload = gently(showRun, 250, signal, (error) => toast(error.message, true));
 
@@ -45,7 +44,7 @@ export async function run({ page, signal, about, query }, id, run_id) {
   showTabs(tabs, state, choose);
   showPanel();
   every(1000, signal, () => {
-    if (state.run.status === "RUNNING" && state.tab === "overview" && !panel.querySelector("details[open]")) showPanel();
+    if (state.run.status === "RUNNING" && state.tab === "overview") redraw(panel, showPanel);
   });
   const from = () => ({ run_id: first.run_id, first_event_id: (state.events.at(-1)?.event_id ?? 0) + 1 });
   const take = async (message) => {
@@ -126,13 +125,11 @@ const PANELS = {
     const key = `${state.form}/${events.length}`;
     if (panel.dataset.history === key && panel.querySelector("[data-shown]")) return;
     panel.dataset.history = key;
-    const opened = [...panel.querySelectorAll("details")].map((details) => details.open);
     const forms = h("div.segments", { role: "group", "aria-label": "Form" }, FORMS.map(([name, title]) =>
       h("button", { "aria-pressed": String(state.form === name), onclick: () => { state.form = name; again(); } }, title)));
     const shown = { compact: () => compact(parts(events), events), full: () => full(events), json: () => h("div.body", {}, json(events)) }[state.form]();
     fill(panel, h("section.card", { "aria-label": "History", "data-shown": state.form }, h("header", {}, h("h2", {}, "History"), forms,
       h("a.button.small", { href: "#", onclick: (event) => { event.preventDefault(); download(state); } }, "Download")), shown));
-    panel.querySelectorAll("details").forEach((details, index) => { details.open = opened[index] ?? false; });
   },
   tree(panel, state) { tree(panel, state); },
   queries(panel, state) { queries(panel, state); },

@@ -1,7 +1,7 @@
 // Task queues: what waits, what runs, and who works.
 
 import { get } from "../api.js";
-import { fill, h, toast } from "../dom.js";
+import { fill, h, redraw, toast } from "../dom.js";
 import { chip, duration, moment, number } from "../format.js";
 import { every, gently } from "../live.js";
 
@@ -12,9 +12,8 @@ export async function taskQueues({ page, signal }) {
   document.title = "Task queues · Perdure";
   const list = h("div.panel", { "aria-live": "off" });
   const load = async () => {
-    const opened = new Set([...list.querySelectorAll("details[open]")].map((details) => details.dataset.queue));
     const found = await get("/task-queues", {}, signal);
-    fill(list, found.task_queues.length ? found.task_queues.map((queue) => card(queue, opened)) : empty());
+    redraw(list, () => fill(list, found.task_queues.length ? found.task_queues.map(card) : empty()));
   };
   fill(page, h("div.head", {}, h("h1", {}, "Task queues"), h("span.muted.small", {}, "as workers' heartbeats say, every two seconds")), list);
   await load();
@@ -22,7 +21,7 @@ export async function taskQueues({ page, signal }) {
   every(REFRESH_MS, signal, reload);
 }
 
-function card(queue, opened) {
+function card(queue) {
   const idle = !queue.workers.length && queue.tasks.some((tasks) => tasks.backlog);
   return h("section.card", { "aria-label": queue.name }, h("header", {}, h("h2.break", {}, queue.name),
     queue.workers.length ? chip("completed", `${queue.workers.length} worker${queue.workers.length > 1 ? "s" : ""}`) : h("span.chip.failed", {}, "no worker")),
@@ -30,7 +29,7 @@ function card(queue, opened) {
   h("table.stack", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Tasks"),
     ["Backlog", "Oldest waits for", "Running", "Held back"].map((name) => h("th.number", { scope: "col" }, name)))),
   h("tbody", {}, Object.entries(KINDS).map(([kind, name]) => row(name, queue.tasks.find((tasks) => tasks.kind === kind))).filter(Boolean))),
-  queue.workers.length ? h("details", { "data-queue": queue.name, open: opened.has(queue.name) }, h("summary.fold", {}, "Workers"), workers(queue)) : null);
+  queue.workers.length ? h("details", {}, h("summary.fold", {}, "Workers"), workers(queue)) : null);
 }
 
 function row(name, tasks) {
