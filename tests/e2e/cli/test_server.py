@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,12 +75,9 @@ def test_one_process_creates_its_topics_and_runs_workflows(
     kafka_bootstrap: str, kafka_namespace: str, tmp_path: Path
 ) -> None:
     address = f"kafka://{kafka_bootstrap}"
-    ui_port = free_port()
-    options = ("--partitions", "2", "--http-port", str(free_port()), "--ui-port", str(ui_port))
+    options = ("--partitions", "2", "--http-port", str(free_port()))
     with _server(address, kafka_namespace, tmp_path, *options) as server, _worker(address, kafka_namespace):
         assert _greet(address, kafka_namespace, "Ada") == "Hello, Ada!"
-        with urllib.request.urlopen(f"http://127.0.0.1:{ui_port}/api/v1/workflows", timeout=60) as answer:
-            assert [run["workflow_type"] for run in json.load(answer)["runs"]] == ["Greeting"]
         server.send_signal(signal.SIGTERM)
         _, err = server.communicate(timeout=30)
         assert server.returncode == 0, err

@@ -39,6 +39,12 @@ def test_an_engine_that_does_not_come_up_is_an_error(monkeypatch: pytest.MonkeyP
     assert stopped == [True]
 
 
+def test_a_web_ui_that_others_reach_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopRequest, "install_signal_handlers", lambda self: None)
+    with pytest.raises(CliError, match="PERDURE_API_TOKEN"):
+        run_dev(DevOptions(host="0.0.0.0", port=0, ui_port=0, data=None), print)
+
+
 def test_a_bug_at_the_start_is_told_at_once(monkeypatch: pytest.MonkeyPatch, stopped: list[bool]) -> None:
     monkeypatch.setattr(StopRequest, "install_signal_handlers", lambda self: None)
     monkeypatch.setattr(Engine, "failure", lambda self: RuntimeError("a bug"))

@@ -66,6 +66,17 @@ def test_children_get_the_address_where_other_users_cannot_read_it() -> None:
         assert spec.environment["PERDURE_ADDRESS"] == address
 
 
+def test_the_first_process_alone_serves_the_web_ui_and_its_token_stands_in_no_command() -> None:
+    options = ServerOptions(
+        address="kafka://b", processes="2", ui_port=8233, api_token="secret", allowed_hosts=("ui.example.com",)
+    )
+    first, second = child_specs(options, "me")
+    assert (_option(first, "--ui-port"), _option(first, "--allowed-host")) == ("8233", "ui.example.com")
+    assert "--ui-port" not in second.command
+    assert "secret" not in " ".join(first.command)
+    assert first.environment["PERDURE_API_TOKEN"] == "secret"
+
+
 @pytest.mark.parametrize("processes", ["0", "-1", "many", "65", ""])
 def test_a_wrong_number_of_processes_is_refused(processes: str) -> None:
     with pytest.raises(CliError, match="--processes"):
