@@ -268,6 +268,10 @@ class Reactions:
         if not epoch.isdecimal():
             self._ignored["query id is not ours"] += 1
             return
+        if int(epoch) > self._marks[-1]:
+            # Our successor handed it out, of whom we have not heard yet: nothing is written under its epoch (I1).
+            self._ignored["query is a newer owner's"] += 1
+            return
         task_id = keys.query_task_id(run.state.run_id, effect.query_id)
         self._drop(self._tasks, self._queue_partition(run.state.task_queue), task_id, int(epoch), now_ms, out)
 

@@ -337,6 +337,18 @@ def test_a_task_of_an_earlier_owner_is_dropped_when_it_is_answered_after_the_end
     assert new.tombstones(NAMES.tasks) == [task_id, task_id]
 
 
+def test_i1_a_deposed_owner_writes_nothing_under_its_successors_epoch() -> None:
+    old = idle()
+    new = successor(old, committed=old.offset)
+    ask(new, update())
+    task = task_of(new)
+    answer(old, task, accept(), DONE)
+    written = epochs(old, NAMES.tasks)
+    assert {epoch for _, epoch in written} <= {old.epoch}
+    answer(new, task, accept(), DONE)
+    assert keys.query_task_id("run", task.speculative_id) in new.tombstones(NAMES.tasks)
+
+
 def test_an_accepted_update_survives_a_takeover() -> None:
     old = idle()
     ask(old, update())
