@@ -119,7 +119,7 @@ async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage
     names = TopicNames(partitions=options.partitions)
     create_platform_topics(log, names)
     roles = make_roles(ROLE_NAMES, names)
-    engine = Engine(log, names, folder / "state", roles, instance="bench", single_thread=True)
+    engine = Engine(log, names, folder / "state", roles, instance="bench")
     engine.start()
     try:
         if not await asyncio.to_thread(engine.wait_ready, READY_TIMEOUT_S):

@@ -95,7 +95,7 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
         names = _create_topics(log, options)
         port = log.serve(options.host, options.port).port
         state_folder = _state_folder(options, started)
-        engine = Engine(log, names, state_folder, make_roles(ROLE_NAMES, names), instance="dev", single_thread=True)
+        engine = Engine(log, names, state_folder, make_roles(ROLE_NAMES, names), instance="dev")
         engine.start()
         started.callback(engine.stop)
         if not _wait_ready(engine, stop):

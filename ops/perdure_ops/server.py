@@ -208,9 +208,7 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         started.callback(log.close)
         state_folder = options.state_dir / options.namespace / instance
         roles = make_roles(options.roles, names)
-        engine = Engine(
-            log, names, state_folder, roles, instance=instance, single_thread=True, standbys=options.standbys
-        )
+        engine = Engine(log, names, state_folder, roles, instance=instance, standbys=options.standbys)
         engine.start()
         started.callback(engine.stop)
         sources: list[Source] = [LagSource(log, names, instance)]

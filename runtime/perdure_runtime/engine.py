@@ -63,11 +63,10 @@ class Engine:
         state_dir: folder for the state stores, one folder in it for each role.
         roles: what to run.
         instance: this engine's name across restarts; no other engine of the namespace may have it.
-        single_thread: run all roles on one thread, else each on one of its own.
         now_ms: the wall clock.
         standbys: fold the partitions of other engines all the time, to take them over at once.
         on_idle: called on the engine's thread when no role finds anything to do; true if it gave them something, so
-            that they look again before they wait. For a test environment that skips time; needs ``single_thread``.
+            that they look again before they wait. For a test environment that skips time.
     """
 
     def __init__(
@@ -78,7 +77,6 @@ class Engine:
         roles: Sequence[Role],
         *,
         instance: str,
-        single_thread: bool = False,
         now_ms: Callable[[], int] = wall_clock_ms,
         standbys: bool = False,
         on_idle: Callable[[], bool] | None = None,
@@ -88,13 +86,12 @@ class Engine:
         self._state_dir = state_dir
         self._roles = list(roles)
         self._instance = instance
-        self._single_thread = single_thread
         self._now_ms = now_ms
         self._standbys = standbys
         self._on_idle = on_idle
         self._stores: dict[str, StateStore] = {}
         self._processors: dict[str, Processor] = {}
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._failures: dict[str, BaseException] = {}
@@ -112,13 +109,9 @@ class Engine:
         except StateStoreError:
             self._close_stores()
             raise
-        groups = [self._roles] if self._single_thread else [[role] for role in self._roles]
-        for group in groups:
-            thread = threading.Thread(
-                target=self._supervise, args=(group,), name="perdure-" + "-".join(r.name for r in group), daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        name = "perdure-" + "-".join(role.name for role in self._roles)
+        self._thread = threading.Thread(target=self._supervise, name=name, daemon=True)
+        self._thread.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until every role has its share of the partitions and has restored it; false if that takes longer."""
@@ -175,19 +168,18 @@ class Engine:
         """
         self._stopping.set()
         self.wake()
-        deadline_s = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-        left = [thread.name for thread in self._threads if thread.is_alive()]
-        self._threads.clear()
-        if left:
-            _logger.warning("event=stopped_without_waiting threads=%s timeout_s=%g", ",".join(left), timeout_s)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(timeout_s)
+        if thread is not None and thread.is_alive():
+            _logger.warning("event=stopped_without_waiting thread=%s timeout_s=%g", thread.name, timeout_s)
         else:
             self._close_stores()
 
-    # --- the threads ----------------------------------------------------------------------------------------------
+    # --- the thread ----------------------------------------------------------------------------------------------
 
-    def _supervise(self, roles: Sequence[Role]) -> None:
+    def _supervise(self) -> None:
+        roles = self._roles
         delay_s = RESTART_DELAY_S_MIN
         while not self._stopping.is_set():
             started_s = time.monotonic()

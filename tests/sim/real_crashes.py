@@ -189,9 +189,7 @@ def _live(where: Where, scenario: Scenario, countdown: Countdown, number: int) -
         create_platform_topics(log, where.names)
     matching = MatchingConfig(heartbeat_lapse_ms=2_500)
     roles = [HistoryRole(where.names), MatchingRole(where.names, matching), TimersRole(where.names)]
-    engine = Engine(
-        log, where.names, where.folder / "state", roles, instance="engine", single_thread=not where.bootstrap
-    )
+    engine = Engine(log, where.names, where.folder / "state", roles, instance="engine")
     engine.start()
     if not engine.wait_ready(_WAIT_S * 2):
         raise RuntimeError(f"the engine is not ready: {engine.failure()!r}")

@@ -35,15 +35,17 @@ def _assert_all_passed(ended: subprocess.CompletedProcess[str], points_min: int)
     assert int(points) > 0 and int(writes) > 15, ended.stdout
 
 
+@pytest.mark.timeout(600)
 def test_some_crash_points_on_the_embedded_log() -> None:
     ended = _crash_points("activity", "--log", "embedded", "--every", "9", "--cuts", "behind", "--jobs", "3")
 
     _assert_all_passed(ended, 2)
 
 
+@pytest.mark.timeout(600)
 def test_some_crash_points_on_kafka(kafka_bootstrap: str) -> None:
     ended = _crash_points(
-        "activity", "--log", "kafka", "--every", "9", "--cuts", "before", PERDURE_TEST_BOOTSTRAP=kafka_bootstrap
+        "activity", "--log", "kafka", "--every", "14", "--cuts", "before", PERDURE_TEST_BOOTSTRAP=kafka_bootstrap
     )
 
     _assert_all_passed(ended, 2)

@@ -26,14 +26,12 @@ READY_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
-def running_engine(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
+def running_engine(log: Log, names: TopicNames) -> Iterator[Engine]:
     """An engine with all roles on a log, ready, a read side and a relay; stopped at the end."""
     create_platform_topics(log, names)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
         roles = make_roles(ROLE_NAMES, names)
-        engine = Engine(
-            log, names, Path(folder), roles, instance=f"test-{uuid.uuid4().hex[:8]}", single_thread=single_thread
-        )
+        engine = Engine(log, names, Path(folder), roles, instance=f"test-{uuid.uuid4().hex[:8]}")
         engine.start()
         try:
             if not engine.wait_ready(READY_TIMEOUT_S):
@@ -74,7 +72,7 @@ def embedded_platform() -> Iterator[tuple[Log, TopicNames]]:
     log = EmbeddedLog(None)
     names = TopicNames(partitions=2)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             yield log, names
     finally:
         log.close()
@@ -86,7 +84,7 @@ def kafka_platform(bootstrap: str) -> Iterator[tuple[Log, TopicNames]]:
     log = KafkaLog(bootstrap, {})
     names = TopicNames(namespace=f"p{uuid.uuid4().hex[:10]}", partitions=2)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             yield log, names
     finally:
         log.close()

@@ -113,7 +113,7 @@ async def test_a_state_folder_is_compared_key_by_key(tmp_path: Path, task_queue:
     log = EmbeddedLog(None)
     folder = tmp_path / "state"
     create_platform_topics(log, NAMES)
-    engine = Engine(log, NAMES, folder, make_roles(ROLE_NAMES, NAMES), instance="state", single_thread=True)
+    engine = Engine(log, NAMES, folder, make_roles(ROLE_NAMES, NAMES), instance="state")
     engine.start()
     try:
         assert engine.wait_ready(60)

@@ -239,7 +239,7 @@ async def test_damaged_history_at_a_restore(task_queue: str) -> None:
     names = TopicNames(partitions=2)
     stranger = Stranger(log, names)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             client = Client.from_log(log)
             await check_that_workflows_complete(client, f"{task_queue}-before", 2)
         offsets = [
@@ -250,7 +250,7 @@ async def test_damaged_history_at_a_restore(task_queue: str) -> None:
                 (b"run/0000000001@0.999999", VALID, "Command stands where a HistoryRecord"),
             )
         ]
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             for offset, reason in offsets:
                 assert reason in (await asyncio.to_thread(stranger.letter, names.history, 0, offset)).reason
             client = Client.from_log(log)

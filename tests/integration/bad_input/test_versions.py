@@ -36,7 +36,7 @@ def _failure_of_an_engine(log: EmbeddedLog, names: TopicNames) -> BaseException 
     """What keeps an engine from becoming ready."""
     failed = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(log, names, Path(folder), make_roles(ROLE_NAMES, names), instance="old", single_thread=True)
+        engine = Engine(log, names, Path(folder), make_roles(ROLE_NAMES, names), instance="old")
         engine.start()
         try:
             for _ in range(int(WAIT_S * 20)):
@@ -53,7 +53,7 @@ async def test_records_of_a_newer_engine_are_refused_and_not_lost(task_queue: st
     log = EmbeddedLog(None)
     names = TopicNames(partitions=1)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             await check_that_workflows_complete(Client.from_log(log), f"{task_queue}-before", 1)
         stranger = Stranger(log, names)
         stranger.write(getattr(names, topic), 0, keys.fenced_key("run/0000000001", 0, 10**9), NEWER)
@@ -70,7 +70,7 @@ async def test_a_command_of_a_newer_client_fails_alone(task_queue: str) -> None:
     log = EmbeddedLog(None)
     names = TopicNames(partitions=1)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             stranger = Stranger(log, names)
             # A workflow id may look like an engine's key.
             offset = stranger.write(names.commands, 0, b"order@0.5", NEWER)

@@ -60,7 +60,7 @@ class Busy:
 def running() -> Iterator[tuple[Engine, Log, TopicNames]]:
     log = EmbeddedLog(None)
     names = TopicNames(namespace="watched", partitions=2)
-    with running_engine(log, names, single_thread=True) as engine:
+    with running_engine(log, names) as engine:
         yield engine, log, names
     log.close()
 

@@ -94,9 +94,7 @@ async def test_a_marker_is_found_in_no_topic_no_state_and_no_log_line(
     names = TopicNames(partitions=2)
     log = EmbeddedLog(tmp_path / "log")
     create_platform_topics(log, names)
-    engine = Engine(
-        log, names, tmp_path / "state", make_roles(ROLE_NAMES, names), instance="secret", single_thread=True
-    )
+    engine = Engine(log, names, tmp_path / "state", make_roles(ROLE_NAMES, names), instance="secret")
     engine.start()
     try:
         assert engine.wait_ready(30)

@@ -223,7 +223,7 @@ async def test_each_fire_is_one_run_through_engines_that_end_over_ticks() -> Non
     actions = 0
     try:
         for life in range(4):
-            with running_engine(log, names, single_thread=True):
+            with running_engine(log, names):
                 if not life:
                     await client.create_schedule("s", Schedule(report, each_second, policy))
                 described = await until(handle, lambda found, before=actions: found.info.num_actions > before)

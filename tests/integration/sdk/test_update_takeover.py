@@ -52,7 +52,7 @@ async def test_outstanding_updates_survive_their_engine() -> None:
     names = TopicNames(partitions=2)
     client = Client.from_log(log, namespace=names.namespace, names=names)
     try:
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             handle = await client.start_workflow(Counter.run, id="w", task_queue="q")
             async with Worker(client, task_queue="q", workflows=[Counter]):
                 assert await handle.execute_update(Counter.add, 1, id="first") == 1
@@ -62,7 +62,7 @@ async def test_outstanding_updates_survive_their_engine() -> None:
             held = asyncio.create_task(handle.execute_update(Counter.add, 2, id="held"))
             rejected = asyncio.create_task(handle.execute_update(Counter.add, -1))
             await handle.describe()
-        with running_engine(log, names, single_thread=True):
+        with running_engine(log, names):
             async with Worker(client, task_queue="q", workflows=[Counter]):
                 assert await held == 3
                 with pytest.raises(WorkflowUpdateFailedError):

@@ -117,12 +117,9 @@ def test_an_outage_is_retried_and_no_failure(log: EmbeddedLog, tmp_path: Path) -
         engine.stop()
 
 
-@pytest.mark.parametrize("single_thread", [True, False])
-def test_one_role_that_fails_does_not_keep_the_others_from_working(
-    log: EmbeddedLog, tmp_path: Path, single_thread: bool
-) -> None:
+def test_one_role_that_fails_does_not_keep_the_others_from_working(log: EmbeddedLog, tmp_path: Path) -> None:
     roles = [QuietRole(), FailingRole(failing_once(LogError("away")))]
-    engine = Engine(log, NAMES, tmp_path, roles, instance="one", single_thread=single_thread)
+    engine = Engine(log, NAMES, tmp_path, roles, instance="one")
     engine.start()
     try:
         assert engine.wait_ready(TIMEOUT_S)
@@ -160,15 +157,14 @@ def test_what_is_being_restarted_is_not_ready(
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-@pytest.mark.parametrize("single_thread", [True, False])
 def test_a_state_that_fails_is_opened_anew_and_emptied_if_it_is_damaged(
-    log: EmbeddedLog, tmp_path: Path, damaged: bool, single_thread: bool
+    log: EmbeddedLog, tmp_path: Path, damaged: bool
 ) -> None:
     path = tmp_path / "history"
     path.mkdir()
     (path / "witness").touch()
     role = FailingRole(failing_once(StateStoreError(path, "a block cannot be read", damaged=damaged)))
-    engine = Engine(log, NAMES, tmp_path, [role, QuietRole()], instance="one", single_thread=single_thread)
+    engine = Engine(log, NAMES, tmp_path, [role, QuietRole()], instance="one")
     engine.start()
     try:
         assert engine.wait_ready(TIMEOUT_S)
@@ -218,14 +214,14 @@ def test_a_role_that_hangs_does_not_hold_up_a_stop(log: EmbeddedLog, tmp_path: P
 
     engine = Engine(log, NAMES, tmp_path, [FailingRole(hang), QuietRole()], instance="one")
     engine.start()
-    threads = list(engine._threads)
+    thread = engine._thread
+    assert thread is not None
     assert hanging.wait(TIMEOUT_S)
     engine.stop(timeout_s=0.2)
     with pytest.raises(StateStoreError, match="in use"):  # its thread may still write there
         Engine(log, NAMES, tmp_path, [FailingRole()], instance="one").start()
     release.set()
-    for thread in threads:
-        thread.join(TIMEOUT_S)
+    thread.join(TIMEOUT_S)
 
 
 def test_a_stop_during_a_restore_ends_it(log: EmbeddedLog, tmp_path: Path) -> None:

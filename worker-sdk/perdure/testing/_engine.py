@@ -98,7 +98,6 @@ class LocalEngine:
             self._folder,
             [history, matching, timers],
             instance=_INSTANCE,
-            single_thread=self._owns_log,
             on_idle=on_idle,
             **clock,
         )
