@@ -62,6 +62,10 @@ INTERRUPTED_HEADERS = (("interrupted", b"1"),)
 EMITS_HEADERS = (("emits", b"1"),)
 
 
+#: On the summary of a run that waits for records.
+WAITS_HEADERS = (("waits", b"1"),)
+
+
 def is_mark(key: bytes | None) -> bool:
     """Whether a record with this key is an owner mark."""
     return key is not None and key.startswith(b"~mark/")

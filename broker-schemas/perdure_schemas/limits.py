@@ -62,6 +62,9 @@ PENDING_TIMERS_MAX: Final = 10_000
 PENDING_CHILDREN_MAX: Final = 2_000
 #: Signals and requests to cancel that a run sent to other workflows, and that are not answered yet.
 PENDING_EXTERNAL_REQUESTS_MAX: Final = 2_000
+#: Records that it waits for; and the characters of what their values have to hold.
+PENDING_RECORD_WAITS_MAX: Final = 100
+RECORD_WHERE_CHARS_MAX: Final = 2_000
 
 # --- What one schedule may hold. More is refused; a fire that finds the buffer full starts nothing, and says so. ------
 

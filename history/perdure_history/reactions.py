@@ -348,7 +348,8 @@ class Reactions:
     def _summarize(self, run: Run, _effect: e.Summarize, now_ms: int, offset: int, out: list[NewRecord]) -> None:
         key = keys.fenced_key(run.state.run_id, self._partition, self._marks[-1])
         value = codec.encode(summary(run.state, offset))
-        out.append(NewRecord(self._executions, self._partition, key, value, now_ms))
+        headers = keys.WAITS_HEADERS if run.state.record_waits else ()
+        out.append(NewRecord(self._executions, self._partition, key, value, now_ms, headers))
 
     def _drop_summary(self, run: Run, _effect: e.DropSummary, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
         state = run.state

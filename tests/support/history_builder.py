@@ -324,6 +324,17 @@ class History:
                 return r.RecordEmitted(
                     topic=command.topic, key=command.key, value=command.value, headers=command.headers, **done
                 )
+            case r.WaitForRecord():
+                wait = r.RecordWait(
+                    wait_id=command.wait_id,
+                    topic=command.topic,
+                    key=command.key,
+                    where=command.where,
+                    since_ms=self.clock_ms - command.look_back_ms,
+                )
+                return r.RecordWaitStarted(wait=wait, **done)
+            case r.CancelRecordWait():
+                return r.RecordWaitCanceled(wait_id=command.wait_id, **done)
             case r.RejectUpdate():
                 return None
         raise AssertionError(command)

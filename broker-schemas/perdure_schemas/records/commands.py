@@ -52,6 +52,7 @@ __all__ = [
     "CommandBody",
     "CompleteActivity",
     "DeadlineReached",
+    "DeliverRecord",
     "DescribeWorkflow",
     "ExternalWorkflowAnswered",
     "FailActivity",
@@ -439,6 +440,19 @@ class ForkWorkflow(Variant, frozen=True, kw_only=True):
     point: str = ""
 
 
+class DeliverRecord(Variant, frozen=True, kw_only=True):
+    """The record that a run waits for has been found."""
+
+    wait_id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: dict[str, bytes] = {}
+
+
 CommandBody = (
     StartWorkflow
     | SignalWorkflow
@@ -481,6 +495,7 @@ CommandBody = (
     | DeleteWorkflow
     | ForkWorkflow
     | ScheduleRequest
+    | DeliverRecord
 )
 
 

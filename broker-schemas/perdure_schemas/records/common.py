@@ -18,6 +18,7 @@ __all__ = [
     "ParentExecution",
     "Payload",
     "Record",
+    "RecordWait",
     "ReplyTo",
     "RetryPolicy",
     "RetryState",
@@ -54,6 +55,19 @@ class Payload(Record, frozen=True, kw_only=True):
 
     metadata: dict[str, bytes] = {}
     data: bytes = b""
+
+
+class RecordWait(Record, frozen=True, kw_only=True):
+    """A workflow waits for a record in a topic of the user's."""
+
+    wait_id: str
+    topic: str
+    #: ``None``: any.
+    key: bytes | None = None
+    #: What the value has to hold, as JSON: an object of paths and values; empty: anything.
+    where: str = ""
+    #: Records with an earlier timestamp that stood there before anybody looked do not count.
+    since_ms: int = 0
 
 
 class WorkflowStatus(StrEnum):

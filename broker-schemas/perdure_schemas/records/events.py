@@ -32,7 +32,12 @@ from perdure_schemas.records.composition_events import (
     StartChildWorkflowExecutionFailed,
     StartChildWorkflowExecutionInitiated,
 )
-from perdure_schemas.records.record_events import RecordEmitted
+from perdure_schemas.records.record_events import (
+    RecordArrived,
+    RecordEmitted,
+    RecordWaitCanceled,
+    RecordWaitStarted,
+)
 from perdure_schemas.records.run_events import (
     UpsertWorkflowSearchAttributesEvent,
     WorkflowExecutionCanceled,
@@ -71,7 +76,10 @@ __all__ = [
     "HistoryRecord",
     "MarkerRecorded",
     "OwnerMark",
+    "RecordArrived",
     "RecordEmitted",
+    "RecordWaitCanceled",
+    "RecordWaitStarted",
     "RequestCancelExternalWorkflowExecutionFailed",
     "RequestCancelExternalWorkflowExecutionInitiated",
     "SignalExternalWorkflowExecutionFailed",
@@ -362,6 +370,9 @@ EventAttributes = (
     | ScheduleCreated
     | ScheduleRecorded
     | RecordEmitted
+    | RecordWaitStarted
+    | RecordWaitCanceled
+    | RecordArrived
 )
 
 

@@ -1,10 +1,10 @@
-"""Events of what a run has to do with topics of the user's: the records it emits."""
+"""Events of what a run has to do with topics of the user's: records it emits, and records it waits for."""
 
 from __future__ import annotations
 
-from perdure_schemas.records.common import Variant
+from perdure_schemas.records.common import RecordWait, Variant
 
-__all__ = ["RecordEmitted"]
+__all__ = ["RecordArrived", "RecordEmitted", "RecordWaitCanceled", "RecordWaitStarted"]
 
 
 class RecordEmitted(Variant, frozen=True, kw_only=True):
@@ -16,3 +16,30 @@ class RecordEmitted(Variant, frozen=True, kw_only=True):
     value: bytes | None = None
     headers: dict[str, bytes] = {}
     workflow_task_completed_event_id: int
+
+
+class RecordWaitStarted(Variant, frozen=True, kw_only=True):
+    """The workflow waits for a record."""
+
+    wait: RecordWait
+    workflow_task_completed_event_id: int
+
+
+class RecordWaitCanceled(Variant, frozen=True, kw_only=True):
+    """The workflow does not wait for that record any more."""
+
+    wait_id: str
+    workflow_task_completed_event_id: int
+
+
+class RecordArrived(Variant, frozen=True, kw_only=True):
+    """The record that the workflow waited for, as it stands in its topic."""
+
+    wait_id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: dict[str, bytes] = {}

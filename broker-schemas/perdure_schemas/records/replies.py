@@ -8,6 +8,7 @@ from perdure_schemas.records.common import (
     ParentExecution,
     Payload,
     Record,
+    RecordWait,
     UpdateStage,
     Variant,
     VersioningBehavior,
@@ -83,6 +84,8 @@ class ExecutionSummary(Record, frozen=True, kw_only=True):
     stuck_reason: str = ""
     #: It is no workflow, but a schedule.
     schedule: ScheduleSummary | None = None
+    #: The records that it waits for.
+    record_waits: list[RecordWait] = []
 
 
 class PendingActivity(Record, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from perdure_schemas.records.common import (
 
 __all__ = [
     "AcceptUpdate",
+    "CancelRecordWait",
     "CancelTimer",
     "CancelWorkflowExecution",
     "CompleteUpdate",
@@ -31,6 +32,7 @@ __all__ = [
     "StartChildWorkflowExecution",
     "StartTimer",
     "UpsertWorkflowSearchAttributes",
+    "WaitForRecord",
     "WorkflowCommand",
 ]
 
@@ -180,6 +182,25 @@ class EmitRecord(Variant, frozen=True, kw_only=True):
     headers: dict[str, bytes] = {}
 
 
+class WaitForRecord(Variant, frozen=True, kw_only=True):
+    """Wake the workflow with the first record of a topic of the user's that fits."""
+
+    wait_id: str
+    topic: str
+    #: ``None``: any.
+    key: bytes | None = None
+    #: As in :class:`RecordWait`.
+    where: str = ""
+    #: How long before the wait a record may have been written.
+    look_back_ms: int = 0
+
+
+class CancelRecordWait(Variant, frozen=True, kw_only=True):
+    """The workflow does not wait for that record any more."""
+
+    wait_id: str
+
+
 WorkflowCommand = (
     ScheduleActivityTask
     | RequestCancelActivityTask
@@ -199,4 +220,6 @@ WorkflowCommand = (
     | RejectUpdate
     | CompleteUpdate
     | EmitRecord
+    | WaitForRecord
+    | CancelRecordWait
 )

@@ -131,6 +131,7 @@ def summary(state: RunState, version: int) -> ExecutionSummary:
         deployment_version=deployment_version(state),
         versioning_behavior=effective_behavior(state),
         schedule=None if state.schedule is None else _schedule_summary(state.schedule),
+        record_waits=list(state.record_waits.values()),
     )
 
 

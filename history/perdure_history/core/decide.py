@@ -25,6 +25,7 @@ from perdure_history.core.commands import (
     fork,
     operations,
     reads,
+    record_waits,
     reset,
     schedule,
     signal,
@@ -146,6 +147,7 @@ _MESSAGES: dict[type, _Handler] = {
     records.ChildWorkflowStartFailed: children.child_start_failed,
     records.ChildWorkflowClosed: children.child_closed,
     records.ExternalWorkflowAnswered: children.external_answered,
+    records.DeliverRecord: record_waits.delivered,
 }
 _HANDLERS = {**_REQUESTS, **_MESSAGES}
 #: What is for schedules as for workflows.

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from perdure_history.core.evolve_children import EVOLVE_OTHERS
+from perdure_history.core.evolve_records import EVOLVE_RECORD_WAITS
 from perdure_history.core.lifecycle import (
     ACTIVITY,
     ATTEMPT_BACKS_OFF,
@@ -194,6 +195,7 @@ def _closed(state: RunState, event: Event, attributes: Any, _: int) -> None:
     state.timers = {}
     state.children = {}
     state.external_requests = {}
+    state.record_waits = {}
     state.deadline_ms = 0
     state.paused = False
     state.pause_reason = ""
@@ -487,6 +489,7 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.TimerCanceled: _timer_canceled,
     records.MarkerRecorded: _marker,
     records.RecordEmitted: _emitted,
+    **EVOLVE_RECORD_WAITS,
     records.WorkflowExecutionUpdateAccepted: _update_accepted,
     records.WorkflowExecutionUpdateCompleted: _update_completed,
     records.ActivityAttemptRecorded: _activity_attempt,

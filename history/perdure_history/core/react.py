@@ -254,5 +254,8 @@ _REACT: dict[type, Callable[[RunState, Event, Any, list[Effect]], None]] = {
     records.WorkflowExecutionUpdateCompleted: _update_completed,
     records.UpsertWorkflowSearchAttributesEvent: _summarize,
     records.WorkflowPropertiesModified: _summarize,
+    records.RecordWaitStarted: _summarize,
+    records.RecordWaitCanceled: _summarize,
+    records.RecordArrived: _summarize,
     records.ScheduleRecorded: schedule_effects.recorded,
 }

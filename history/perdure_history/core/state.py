@@ -18,6 +18,7 @@ from perdure_schemas.records import (
     ParentClosePolicy,
     ParentExecution,
     Payload,
+    RecordWait,
     ReplyTo,
     RetryPolicy,
     ScheduleDefinition,
@@ -335,6 +336,8 @@ class RunState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     schedule: ScheduleState | None = None
     #: The schedule that started it, which is told how it ends.
     scheduled_by: ScheduleOrigin | None = None
+    #: Records it waits for, by the ids of the waits.
+    record_waits: dict[str, RecordWait] = {}
 
     @property
     def is_open(self) -> bool:

@@ -21,6 +21,7 @@ from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, NewRec
 from perdure_runtime.newer import refuse_newer
 from perdure_runtime.relay.carrier import CarryingLog, Position, RefusedError
 from perdure_runtime.relay.following import Emit, Follower
+from perdure_runtime.relay.waits import WAITS, Waits
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["RELAY", "Relay"]
@@ -42,7 +43,7 @@ _STOP_S = 10.0
 
 
 class Relay:
-    """Writes what the workflows of a namespace emit, on a thread of its own.
+    """Writes what the workflows of a namespace emit, and finds the records they wait for, each on a thread of its own.
 
     Args:
         log: the log; it is not closed here.
@@ -70,12 +71,17 @@ class Relay:
         self._now_ms = now_ms
         self._stopping = threading.Event()
         self._joined = threading.Event()
-        self._reader: Reader | None = None
-        self._thread = threading.Thread(target=self._run, name="perdure-relay", daemon=True)
+        #: What makes a thread look up when it waits.
+        self._readers: dict[str, Reader] = {}
+        self._threads = [
+            threading.Thread(target=self._run, args=(name, live), name=f"perdure-{name}", daemon=True)
+            for name, live in ((RELAY, self._carry), (WAITS, self._wait))
+        ]
 
     def start(self) -> None:
-        """Begin to follow the history and to write."""
-        self._thread.start()
+        """Begin to follow the history and to write, and to look for records that are waited for."""
+        for thread in self._threads:
+            thread.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the group has given this relay its share; false if that takes longer."""
@@ -84,24 +90,35 @@ class Relay:
     def stop(self) -> None:
         """Stop; what is not written yet is written by whoever comes next."""
         self._stopping.set()
-        if self._reader is not None:
-            self._reader.wake()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_S)
+        for reader in list(self._readers.values()):
+            reader.wake()
+        deadline_s = time.monotonic() + _STOP_S
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline_s - time.monotonic()))
 
-    def _run(self) -> None:
+    def _carry(self, opened: ExitStack) -> None:
+        carrying = _Carrying(self, self._log, self._names, opened)
+        carrying.run()
+
+    def _wait(self, opened: ExitStack) -> None:
+        waits = Waits(self._log, self._names, self._instance, opened)
+        self._readers[WAITS] = waits.reader
+        waits.run(self._stopping)
+
+    def _run(self, name: str, live: Callable[[ExitStack], None]) -> None:
         delay_s = _RESTART_S_MIN
         while not self._stopping.is_set():
             started_s = time.monotonic()
             try:
                 with ExitStack() as opened:
-                    _Carrying(self, self._log, self._names, opened).run()
+                    live(opened)
             except LogClosedError:
                 return  # whoever closed the log wants nothing more of it
             except LogError as error:
-                _logger.warning("event=restarting reason=%r", str(error))
+                _logger.warning("part=%s event=restarting reason=%r", name, str(error))
             except Exception:
-                _logger.exception("event=restarting")
+                _logger.exception("part=%s event=restarting", name)
             if time.monotonic() - started_s > _RESTART_S_MAX:
                 delay_s = _RESTART_S_MIN
             self._stopping.wait(delay_s)
@@ -118,7 +135,7 @@ class _Carrying:
         self._followers: dict[int, Follower] = {}
         #: What the log knows of our positions.
         self._kept: dict[int, Position] = {}
-        self._reader = relay._reader = log.reader(RELAY)
+        self._reader = relay._readers[RELAY] = log.reader(RELAY)
         opened.callback(self._reader.close)
         group = f"{names.prefix}.{names.namespace}.{RELAY}"
         self._carrier = log.carrier(group, names.history, relay._instance, self._on_assigned, self._on_revoked)

@@ -18,6 +18,7 @@ from perdure_schemas.records import (
     AcceptUpdate,
     ActivityTaskCancelRequested,
     ActivityTaskScheduled,
+    CancelRecordWait,
     CancelTimer,
     CancelWorkflowExecution,
     CompleteUpdate,
@@ -30,6 +31,8 @@ from perdure_schemas.records import (
     ModifyWorkflowProperties,
     RecordEmitted,
     RecordMarker,
+    RecordWaitCanceled,
+    RecordWaitStarted,
     RejectUpdate,
     RequestCancelActivityTask,
     RequestCancelExternalWorkflowExecution,
@@ -44,6 +47,7 @@ from perdure_schemas.records import (
     TimerStarted,
     UpsertWorkflowSearchAttributes,
     UpsertWorkflowSearchAttributesEvent,
+    WaitForRecord,
     WorkflowCommand,
     WorkflowExecutionCanceled,
     WorkflowExecutionCompleted,
@@ -89,6 +93,8 @@ _COMMAND_IDENTITY: dict[type, Callable[[Any], Identity]] = {
     UpsertWorkflowSearchAttributes: lambda c: ("search attributes", *sorted(c.search_attributes), *sorted(c.removed)),
     ModifyWorkflowProperties: lambda c: ("memo", *sorted(c.upserted_memo), *sorted(c.removed_memo)),
     EmitRecord: lambda c: ("emit", c.topic, c.key),
+    WaitForRecord: lambda c: ("record wait", c.wait_id, c.topic, c.key),
+    CancelRecordWait: lambda c: ("record wait cancel", c.wait_id),
 }
 _EVENT_IDENTITY: dict[type, Callable[[Any], Identity]] = {
     ActivityTaskScheduled: lambda e: ("activity", e.options.activity_id, e.options.activity_type),
@@ -112,8 +118,10 @@ _EVENT_IDENTITY: dict[type, Callable[[Any], Identity]] = {
     ),
     WorkflowPropertiesModified: lambda e: ("memo", *sorted(e.upserted_memo), *sorted(e.removed_memo)),
     RecordEmitted: lambda e: ("emit", e.topic, e.key),
+    RecordWaitStarted: lambda e: ("record wait", e.wait.wait_id, e.wait.topic, e.wait.key),
+    RecordWaitCanceled: lambda e: ("record wait cancel", e.wait_id),
 }
-_NEEDS_NO_EVENT = (RequestCancelActivityTask, CancelTimer, RejectUpdate)
+_NEEDS_NO_EVENT = (RequestCancelActivityTask, CancelTimer, RejectUpdate, CancelRecordWait)
 
 
 #: Kinds of events that are always made by a command of the workflow code.
@@ -204,7 +212,7 @@ def _call(name: str, step: Any) -> str:
 
 _SHOWN_FIELDS = (
     "timer_id", "start_to_fire_timeout_ms", "scheduled_event_id", "update_id", "request", "signal_name", "workflow_id",
-    "topic", "key",
+    "topic", "key", "wait_id", "wait",
 )  # fmt: skip
 
 

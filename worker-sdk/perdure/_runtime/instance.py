@@ -30,6 +30,7 @@ from perdure._runtime.interception import Interception
 from perdure._runtime.local_activities import LocalActivities, LocalOutcome
 from perdure._runtime.loop import DurableTimerHandle
 from perdure._runtime.patches import Patches, patch_marker
+from perdure._runtime.record_waits import RECORD_EVENTS, RecordWaits
 from perdure._runtime.updates import Updates
 from perdure._runtime.watchdog import Watchdog
 from perdure._versioning import WorkerDeploymentConfig
@@ -133,6 +134,7 @@ class WorkflowInstance:
         self.activities = Activities(self, settings.payload_converter, settings.failure_converter)
         self.children = Children(self, settings.payload_converter, settings.failure_converter)
         self.external = ExternalRequests(self, settings.payload_converter)
+        self.record_waits = RecordWaits(self)
         self.local_activities = LocalActivities(self)
         self.handlers = Handlers(self, definition.signals, definition.queries, settings.payload_converter)
         self.updates = Updates(self, definition.updates, settings.payload_converter)
@@ -482,6 +484,7 @@ _APPLY: dict[type, Callable[[WorkflowInstance, Event], None]] = {
     WorkflowExecutionCancelRequested: WorkflowInstance._on_cancel_requested,
     **CHILD_EVENTS,
     **EXTERNAL_EVENTS,
+    **RECORD_EVENTS,
 }
 
 

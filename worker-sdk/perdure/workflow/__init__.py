@@ -100,7 +100,7 @@ from perdure.workflow._properties import (
     upsert_memo,
     upsert_search_attributes,
 )
-from perdure.workflow._records import emit
+from perdure.workflow._records import Record, emit, wait_for_record
 from perdure.workflow._updates import (
     current_update_info,
     get_dynamic_update_handler,
@@ -131,6 +131,7 @@ __all__ = [
     "ParentClosePolicy",
     "ParentInfo",
     "ReadOnlyContextError",
+    "Record",
     "RestrictedWorkflowAccessError",
     "RootInfo",
     "UnfinishedSignalHandlersWarning",
@@ -210,4 +211,5 @@ __all__ = [
     "uuid7",
     "wait",
     "wait_condition",
+    "wait_for_record",
 ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from perdure_history.core.commands import children, update
+from perdure_history.core.commands import children, record_waits, update
 from perdure_history.core.commands.activity_options import effective_options, options_fault, retry_policy_fault
 from perdure_history.core.commands.context import Context, Steps, payloads_too_large
 from perdure_history.core.commands.properties import memo_fault, modify, search_attributes_fault, upsert
@@ -20,6 +20,7 @@ from perdure_history.core.state import UNHANDLED_COMMAND, ActivityStatus, RunSta
 from perdure_schemas import records
 from perdure_schemas.records import (
     AcceptUpdate,
+    CancelRecordWait,
     CancelTimer,
     CancelWorkflowExecution,
     CompleteUpdate,
@@ -37,6 +38,7 @@ from perdure_schemas.records import (
     StartChildWorkflowExecution,
     StartTimer,
     UpsertWorkflowSearchAttributes,
+    WaitForRecord,
     WorkflowTaskCompleted,
 )
 from perdure_schemas.topics import user_topic_fault
@@ -64,6 +66,7 @@ class _Pending(msgspec.Struct):
     search_attributes: dict[str, records.Payload] | None = None
     #: Updates that are accepted in these commands, and whether they are completed, too.
     updates: dict[str, bool] = {}
+    record_waits: set[str] | None = None
 
 
 _CLOSING = (
@@ -169,6 +172,21 @@ def _check_emit(command: EmitRecord, pending: _Pending) -> Fault | None:
     if size_bytes > bytes_max:
         message = message or f"key, value and headers have {size_bytes} bytes; {bytes_max} are allowed"
     return Fault("BAD_EMIT_RECORD_ATTRIBUTES", message) if message else None
+
+
+def _check_record_wait(command: WaitForRecord, pending: _Pending) -> Fault | None:
+    if pending.record_waits is None:
+        pending.record_waits = set(pending.run.record_waits)
+    message = record_waits.wait_fault(command, pending.record_waits)
+    pending.record_waits.add(command.wait_id)
+    return Fault("BAD_WAIT_FOR_RECORD_ATTRIBUTES", message) if message else None
+
+
+def _check_cancel_record_wait(command: CancelRecordWait, pending: _Pending) -> Fault | None:
+    if pending.record_waits is None:
+        pending.record_waits = set(pending.run.record_waits)
+    pending.record_waits.discard(command.wait_id)
+    return None
 
 
 def _check_complete(command: CompleteWorkflowExecution, pending: _Pending) -> Fault | None:
@@ -299,6 +317,8 @@ _CHECK: dict[type, Callable[[Any, _Pending], Fault | None]] = {
     CompleteUpdate: _check_complete_update,
     RejectUpdate: _check_reject,
     EmitRecord: _check_emit,
+    WaitForRecord: _check_record_wait,
+    CancelRecordWait: _check_cancel_record_wait,
 }
 
 
@@ -420,5 +440,6 @@ APPLY: dict[type, Callable[[RunState, Any, int, Context], Steps]] = {
     UpsertWorkflowSearchAttributes: upsert,
     ModifyWorkflowProperties: modify,
     EmitRecord: _emit,
+    **record_waits.APPLY,
     **update.APPLY,
 }
