@@ -19,6 +19,8 @@ from perdure.common import RetryPolicy, SearchAttributeKey, VersioningBehavior, 
 from perdure.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 from perdure.worker import Worker, WorkerDeploymentConfig, WorkerDeploymentVersion
 from perdure_ops.deployments import read_deployments, with_current, write_routing
+from perdure_runtime.embedded.carrying import user_topic_spec
+from perdure_runtime.log import NewRecord
 from perdure_schemas.records import PauseWorkflow, UnpauseWorkflow
 from tests.replay import golden_messages
 
@@ -373,10 +375,35 @@ async def _emits(client: Client, options: dict[str, str]) -> WorkflowHandle[Any,
     return await client.start_workflow(Emits.run, "golden", **options)
 
 
+@workflow.defn
+class AwaitsRecords:
+    """Waits for a record that does not come, and for one that was there."""
+
+    @workflow.run
+    async def run(self, topic: str) -> list[Any]:
+        found: list[Any] = []
+        try:
+            await workflow.wait_for_record(topic, "nobody", timeout=60)
+        except TimeoutError:
+            found.append("timed out")
+        record = await workflow.wait_for_record(topic, "k", where={"n": 1}, look_back=timedelta(days=1))
+        return [*found, record.value, workflow.now().isoformat()]
+
+
+async def _awaits_records(client: Client, options: dict[str, str]) -> WorkflowHandle[Any, Any]:
+    log = (await client.connection()).log
+    log.create_topics({"golden-waits": user_topic_spec("golden-waits")}, 1)
+    handle = await client.start_workflow(AwaitsRecords.run, "golden-waits", **options)
+    values = (b'{"n":0}', b'{"n":1}')
+    log.producer("golden").append([NewRecord("golden-waits", 0, b"k", value) for value in values])
+    return handle
+
+
 Scenario = Callable[[Client, dict[str, str]], Awaitable[WorkflowHandle[Any, Any]]]
 
 WORKFLOWS: list[type] = [
     Waits, Compensates, Cancelled, Helper, Composes, Updated, Continues, Locals, Paused, Versioned, Emits,
+    AwaitsRecords,
     *golden_messages.WORKFLOWS,
 ]  # fmt: skip
 ACTIVITIES: list[Callable[..., Any]] = [greet, fail, not_yet, *golden_messages.ACTIVITIES]
@@ -392,5 +419,6 @@ SCENARIOS: dict[str, Scenario] = {
     "paused": _paused,
     "versioned": _versioned,
     "emits": _emits,
+    "awaits_records": _awaits_records,
     **golden_messages.SCENARIOS,
 }

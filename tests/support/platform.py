@@ -28,6 +28,17 @@ READY_TIMEOUT_S = 30.0
 @contextlib.contextmanager
 def running_engine(log: Log, names: TopicNames) -> Iterator[Engine]:
     """An engine with all roles on a log, ready, a read side and a relay; stopped at the end."""
+    with (
+        engine_without_relay(log, names, single_thread=single_thread) as engine,
+        reading(log, names),
+        relaying(log, names),
+    ):
+        yield engine
+
+
+@contextlib.contextmanager
+def engine_without_relay(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
+    """An engine with all roles on a log, ready, and nothing beside it; stopped at the end."""
     create_platform_topics(log, names)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
         roles = make_roles(ROLE_NAMES, names)
@@ -36,8 +47,7 @@ def running_engine(log: Log, names: TopicNames) -> Iterator[Engine]:
         try:
             if not engine.wait_ready(READY_TIMEOUT_S):
                 raise RuntimeError(f"the engine is not ready: {engine.failure()}")
-            with reading(log, names), relaying(log, names):
-                yield engine
+            yield engine
         finally:
             engine.stop()
 

@@ -11,6 +11,7 @@ from perdure_schemas.records.dispatch import *  # noqa: F403
 from perdure_schemas.records.events import *  # noqa: F403
 from perdure_schemas.records.operator_commands import *  # noqa: F403
 from perdure_schemas.records.reads import *  # noqa: F403
+from perdure_schemas.records.record_events import *  # noqa: F403
 from perdure_schemas.records.replies import *  # noqa: F403
 from perdure_schemas.records.schedules import *  # noqa: F403
 from perdure_schemas.records.workflow_commands import *  # noqa: F403

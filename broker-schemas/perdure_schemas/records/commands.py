@@ -31,6 +31,7 @@ from perdure_schemas.records.operator_commands import (
     UnpauseWorkflow,
     UpdateActivityOptions,
 )
+from perdure_schemas.records.record_events import DeliverRecord
 from perdure_schemas.records.schedules import ScheduleOrigin, ScheduleRequest
 from perdure_schemas.records.workflow_commands import WorkflowCommand
 
@@ -52,7 +53,6 @@ __all__ = [
     "CommandBody",
     "CompleteActivity",
     "DeadlineReached",
-    "DeliverRecord",
     "DescribeWorkflow",
     "ExternalWorkflowAnswered",
     "FailActivity",
@@ -343,9 +343,8 @@ class ExternalWorkflowAnswered(Variant, frozen=True, kw_only=True):
 
 class UpdateWorkflow(Variant, frozen=True, kw_only=True):
     """Have the running run's code take on an update. The update's id makes a repetition the same update.
-
-    The asker hears when it is accepted and, with ``wait_stage`` COMPLETED, how it ended. Kept in memory only until it
-    is accepted, and void after ``expires_at_ms`` unless it is: askers repeat it when an owner mark shows a takeover.
+    The asker hears when it is accepted and, with ``wait_stage`` COMPLETED, how it ended. Until it is accepted it is in
+    memory only, and void after ``expires_at_ms``: askers repeat it when an owner mark shows a takeover.
     """
 
     request: UpdateRequest
@@ -438,19 +437,6 @@ class ForkWorkflow(Variant, frozen=True, kw_only=True):
     records: list[bytes]
     event_id: int = 0
     point: str = ""
-
-
-class DeliverRecord(Variant, frozen=True, kw_only=True):
-    """The record that a run waits for has been found."""
-
-    wait_id: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: dict[str, bytes] = {}
 
 
 CommandBody = (

@@ -1,10 +1,10 @@
-"""Events of what a run has to do with topics of the user's: records it emits, and records it waits for."""
+"""What a run has to do with topics of the user's: events of records it emits and waits for, and the relay's command."""
 
 from __future__ import annotations
 
 from perdure_schemas.records.common import RecordWait, Variant
 
-__all__ = ["RecordArrived", "RecordEmitted", "RecordWaitCanceled", "RecordWaitStarted"]
+__all__ = ["DeliverRecord", "RecordArrived", "RecordEmitted", "RecordWaitCanceled", "RecordWaitStarted"]
 
 
 class RecordEmitted(Variant, frozen=True, kw_only=True):
@@ -34,6 +34,19 @@ class RecordWaitCanceled(Variant, frozen=True, kw_only=True):
 
 class RecordArrived(Variant, frozen=True, kw_only=True):
     """The record that the workflow waited for, as it stands in its topic."""
+
+    wait_id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: dict[str, bytes] = {}
+
+
+class DeliverRecord(Variant, frozen=True, kw_only=True):
+    """The relay's command: it has found the record that a run waits for."""
 
     wait_id: str
     topic: str

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from perdure_history.core.evolve_children import EVOLVE_OTHERS
-from perdure_history.core.evolve_records import EVOLVE_RECORD_WAITS
+from perdure_history.core.evolve_records import EVOLVE_RECORDS
 from perdure_history.core.lifecycle import (
     ACTIVITY,
     ATTEMPT_BACKS_OFF,
@@ -240,10 +240,6 @@ def _changed(
 
 def _marker(_state: RunState, _event: Event, _attributes: records.MarkerRecorded, _: int) -> None:
     """The SDK's own: nothing for the engine."""
-
-
-def _emitted(_state: RunState, _event: Event, _attributes: records.RecordEmitted, _: int) -> None:
-    """For the relay, which reads it in the history."""
 
 
 # --- the workflow task ------------------------------------------------------------------------------------------------
@@ -488,8 +484,7 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.TimerFired: _timer_fired,
     records.TimerCanceled: _timer_canceled,
     records.MarkerRecorded: _marker,
-    records.RecordEmitted: _emitted,
-    **EVOLVE_RECORD_WAITS,
+    **EVOLVE_RECORDS,
     records.WorkflowExecutionUpdateAccepted: _update_accepted,
     records.WorkflowExecutionUpdateCompleted: _update_completed,
     records.ActivityAttemptRecorded: _activity_attempt,

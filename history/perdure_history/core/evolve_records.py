@@ -1,4 +1,4 @@
-"""``evolve`` for the records of users' topics that a run waits for. A part of :mod:`perdure_history.core.evolve`.
+"""``evolve`` for records of users' topics that a run emits or waits for: a part of :mod:`perdure_history.core.evolve`.
 
 Invariant: a wait ends once, by its record or because the code gives it up; the record wakes the workflow code.
 """
@@ -13,7 +13,11 @@ from perdure_history.core.state import RunState
 from perdure_schemas import records
 from perdure_schemas.records import Event
 
-__all__ = ["EVOLVE_RECORD_WAITS"]
+__all__ = ["EVOLVE_RECORDS"]
+
+
+def _emitted(_state: RunState, _event: Event, _attributes: records.RecordEmitted, _: int) -> None:
+    """For the relay, which reads it in the history."""
 
 
 def _started(state: RunState, _event: Event, attributes: records.RecordWaitStarted, _: int) -> None:
@@ -39,7 +43,8 @@ def _end(state: RunState, wait_id: str) -> None:
     state.record_waits = {known: wait for known, wait in state.record_waits.items() if known != wait_id}
 
 
-EVOLVE_RECORD_WAITS: dict[type, Callable[[RunState, Event, Any, int], None]] = {
+EVOLVE_RECORDS: dict[type, Callable[[RunState, Event, Any, int], None]] = {
+    records.RecordEmitted: _emitted,
     records.RecordWaitStarted: _started,
     records.RecordWaitCanceled: _canceled,
     records.RecordArrived: _arrived,

@@ -1,8 +1,8 @@
 """What the value of a record has to hold for a workflow that waits for it. Pure.
 
-A condition is an object of paths and values: ``{"order.id": 7, "items.0.sku": "a"}``. A path goes through JSON objects by
-their keys and through arrays by numbers; what stands there has to equal the value. Every path has to fit. Called by the
-SDK, which refuses what is no condition, and by the relay.
+A condition is an object of paths and values: ``{"order.id": 7, "items.0.sku": "a"}``. A path goes through JSON objects
+by their keys and through arrays by numbers; what stands there has to equal the value. Every path has to fit. Called by
+the SDK, which refuses what is no condition, and by the relay.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Records of users' topics that workflows wait for: found, and sent to the workflow as a command.
 
 Which waits are open stands in ``executions``: the summary of a run lists its own. Its partitions are shared among the
-relays; who gets one reads it from the beginning, and looks for records when it has come to its end. Invariants: a record
-counts for a wait if its timestamp is not before the wait's beginning, or if it was appended after the wait was noticed;
-so nothing written between is missed, and a relay that begins again finds the same. What is sent twice counts once: a
-wait ends with its first record. Called by :mod:`perdure_runtime.relay.service`.
+relays; who gets one reads it from the beginning, and looks for records when it has come to its end. Invariants: a
+record counts for a wait if its timestamp is not before the wait's beginning, or if it was appended after the wait was
+noticed; so nothing written between is missed, and a relay that begins again finds the same. What is sent twice counts
+once: a wait ends with its first record. Called by :mod:`perdure_runtime.relay.service`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from perdure import workflow
 from perdure.client import Client
 from perdure.worker import Worker
-from perdure_ops.roles import ROLE_NAMES, make_roles
+from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.embedded.carrying import user_topic_spec
+from perdure_runtime.kafka import KafkaLog
 from perdure_runtime.log import Log, NewRecord
-from perdure_runtime.relay.service import Relay
 from perdure_schemas.topics import TopicNames
+from tests.support.platform import engine_without_relay, relaying
 
 WAIT_S = 60.0
 
@@ -24,21 +26,13 @@ WAIT_S = 60.0
 class Paid:
     """Waits for a payment of its own; says what it was."""
 
-    def __init__(self) -> None:
-        self.waits = False
-
     @workflow.run
     async def run(self, topic: str, key: str, where: dict[str, Any] | None, timeout_s: float | None) -> list[Any]:
-        self.waits = True
         try:
             record = await workflow.wait_for_record(topic, key, where=where, timeout=timeout_s)
         except TimeoutError:
             return ["timed out"]
         return [record.value, record.offset, dict(record.headers).get("h", b"").decode()]
-
-    @workflow.query
-    def is_waiting(self) -> bool:
-        return self.waits
 
 
 def produce(log: Log, topic: str, key: str, *values: Any) -> None:
@@ -50,9 +44,11 @@ def produce(log: Log, topic: str, key: str, *values: Any) -> None:
         producer.close()
 
 
-async def wait_until_waiting(handle: Any) -> None:
+async def wait_until_begun(handle: Any) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not await handle.query(Paid.is_waiting):
+        while not any(
+            type(event.attributes).__name__ == "RecordWaitStarted" for event in (await handle.fetch_history()).events
+        ):
             await asyncio.sleep(0.05)
 
 
@@ -69,7 +65,7 @@ async def test_the_first_record_that_fits_wakes_the_workflow(
             handle = await client.start_workflow(
                 Paid.run, args=[topic, *args], id=f"{task_queue}-{name}", task_queue=task_queue
             )
-            await wait_until_waiting(handle)
+            await wait_until_begun(handle)
             return handle
 
         any_of_mine = await start("any", "mine", None, None)
@@ -82,3 +78,41 @@ async def test_the_first_record_that_fits_wakes_the_workflow(
         assert await never.result() == ["timed out"]
     kinds = [type(e.attributes).__name__ for e in (await never.fetch_history()).events]
     assert kinds.count("RecordWaitStarted") == kinds.count("RecordWaitCanceled") == 1
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def bare_platform(request: pytest.FixtureRequest, kafka_namespace: str) -> Iterator[tuple[Log, TopicNames]]:
+    """A running engine without a relay."""
+    is_kafka = request.param == "kafka"
+    log: Log = KafkaLog(request.getfixturevalue("kafka_bootstrap"), {}) if is_kafka else EmbeddedLog(None)
+    names = TopicNames(namespace=kafka_namespace, partitions=1)
+    with engine_without_relay(log, names, single_thread=not is_kafka):
+        yield log, names
+    log.close()
+
+
+async def test_what_comes_while_no_relay_is_there_is_not_missed(
+    bare_platform: tuple[Log, TopicNames], task_queue: str
+) -> None:
+    log, names = bare_platform
+    client = Client.from_log(log, namespace=names.namespace)
+    topic = f"payments-{task_queue}"
+    async with Worker(client, task_queue=task_queue, workflows=[Paid]):
+        await asyncio.to_thread(log.create_topics, {topic: user_topic_spec(topic)}, 1, 1)
+        await asyncio.to_thread(produce, log, topic, "first", "before the wait")
+        handles = {}
+        for key in ("first", "second"):
+            arguments = [topic, key, None, None]
+            handles[key] = await client.start_workflow(
+                Paid.run, args=arguments, id=f"{task_queue}-{key}", task_queue=task_queue
+            )
+        await wait_until_begun(handles["first"])
+        await asyncio.to_thread(produce, log, topic, "first", "between")
+        with relaying(log, names):
+            assert (await handles["first"].result())[0] == "between"
+        # The first relay has noticed the second wait, and is gone when its record comes.
+        await wait_until_begun(handles["second"])
+        await asyncio.to_thread(produce, log, topic, "second", "later")
+        with relaying(log, names):
+            assert (await handles["second"].result())[0] == "later"
+    await client.close()

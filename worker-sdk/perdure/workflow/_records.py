@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC109 # as the other waits of workflow code have it
 """Records in topics of the user's, from workflow code: writing them, and waiting for them.
 
 A record that is emitted is a step of the workflow: it stands in the history, and the engine writes it once, whatever
@@ -137,9 +138,9 @@ async def wait_for_record(
             value is JSON.
 
     Raises:
-        asyncio.TimeoutError: there was none in time. ApplicationError: the value is no JSON, and there is no
-            deserializer; its type is ``UnreadableRecord``. ValueError, TypeError: the topic, the key or ``where`` cannot
-            be.
+        asyncio.TimeoutError: there was none in time.
+        ApplicationError: the value is no JSON, and there is no deserializer; its type is ``UnreadableRecord``.
+        ValueError, TypeError: the topic, the key or ``where`` cannot be.
     """
     instance = current_instance()
     fault = user_topic_fault(topic)
