@@ -29,7 +29,7 @@ READY_TIMEOUT_S = 30.0
 def running_engine(log: Log, names: TopicNames) -> Iterator[Engine]:
     """An engine with all roles on a log, ready, a read side and a relay; stopped at the end."""
     with (
-        engine_without_relay(log, names, single_thread=single_thread) as engine,
+        engine_without_relay(log, names) as engine,
         reading(log, names),
         relaying(log, names),
     ):
@@ -37,7 +37,7 @@ def running_engine(log: Log, names: TopicNames) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def engine_without_relay(log: Log, names: TopicNames, *, single_thread: bool) -> Iterator[Engine]:
+def engine_without_relay(log: Log, names: TopicNames) -> Iterator[Engine]:
     """An engine with all roles on a log, ready, and nothing beside it; stopped at the end."""
     create_platform_topics(log, names)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:

@@ -86,7 +86,7 @@ def bare_platform(request: pytest.FixtureRequest, kafka_namespace: str) -> Itera
     is_kafka = request.param == "kafka"
     log: Log = KafkaLog(request.getfixturevalue("kafka_bootstrap"), {}) if is_kafka else EmbeddedLog(None)
     names = TopicNames(namespace=kafka_namespace, partitions=1)
-    with engine_without_relay(log, names, single_thread=not is_kafka):
+    with engine_without_relay(log, names):
         yield log, names
     log.close()
 
