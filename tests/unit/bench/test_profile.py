@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from bench import profiled
 from bench.profiled import FunctionTime, NoProfilerError, Profile, from_json, to_json
 from bench.profiling import function_lines
 
+ROOT = Path(__file__).parents[3]
 PROFILE = Profile(
     {"MainThread": 0.75, "engine": 2.25},
     [
@@ -42,9 +45,18 @@ def test_without_a_profiler_it_is_said_what_to_install(monkeypatch: pytest.Monke
 
 
 def test_all_threads_and_functions_of_a_process_are_seen() -> None:
+    """In a process of its own: the profiler hooks into all threads, and those of other tests may be anywhere."""
     pytest.importorskip("yappi")
-    profiled.start()
-    function_lines(PROFILE, 100, 10)
-    found = profiled.stop()
+    program = (
+        "from bench import profiled\n"
+        "from bench.profiling import function_lines\n"
+        "profiled.start()\n"
+        "function_lines(profiled.Profile({}, []), 100, 10)\n"
+        "print(profiled.to_json(profiled.stop()))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    found = from_json(ended.stdout)
     assert "MainThread" in found.threads
     assert any(function.name == "function_lines" and function.calls == 1 for function in found.functions)
