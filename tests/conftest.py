@@ -23,8 +23,8 @@ settings.register_profile("perdure", deadline=None)
 settings.load_profile("perdure")
 
 
-def pytest_unconfigure() -> None:
-    """Threads of clients that a failed test left open must not log into streams that are closed now."""
+def pytest_configure() -> None:
+    """Threads that another test has left must not complain, in the output of this one, of streams that are closed."""
     logging.raiseExceptions = False
 
 
