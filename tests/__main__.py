@@ -43,7 +43,8 @@ def main(tiers: list[str]) -> int:
             return code
     paths = [f"tests/{tier}" for tier in tiers] or ["tests"]
     LAST_FAILED.unlink(missing_ok=True)
-    code = run_pytest([f"--numprocesses={PROCESSES}", "--dist=loadfile", *paths])
+    # In the order of their names, tests of processes come first and the many short ones fill what is left in the end.
+    code = run_pytest([f"--numprocesses={PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder", *paths])
     failed = sorted(json.loads(LAST_FAILED.read_text())) if code == 1 and LAST_FAILED.exists() else []
     if not failed or len(failed) > FLAKY_MAX or not all(test.startswith(REAL_PARTS) for test in failed):
         return code

@@ -21,9 +21,9 @@ from tests.e2e.faults.cluster import Cluster
 from tests.e2e.faults.program import FAMILY_SIGNALS, FAMILY_UPDATE, TASK_QUEUE, Family, Growing, Steps
 
 SLOW = "PERDURE_SLOW_TESTS" in os.environ
-WORKFLOWS, KILLS = (200, 10) if SLOW else (60, 2)
+WORKFLOWS, KILLS = (200, 10) if SLOW else (40, 1)
 IN_FLIGHT = 20
-FAMILIES, FAMILY_KILLS = (60, 6) if SLOW else (30, 2)
+FAMILIES, FAMILY_KILLS = (60, 6) if SLOW else (20, 2)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
