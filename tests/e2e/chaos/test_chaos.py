@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 
 WORKFLOWS = 40
 EMBEDDED = ("engine-kill", "link-cut", "state-damage", "clock-jump")
-KAFKA = ("broker-kill", "state-delete", "bad-record")
+KAFKA = ("engine-stop", "broker-kill", "link-stall", "state-delete", "bad-record")
 
 
 @pytest.mark.parametrize(
