@@ -5,8 +5,8 @@ Called by the README's test command and by continuous integration.
 
 The files of tests are spread over as many processes as there are cores, four at most: each has a broker of its own, so
 that tests in different files never meet. Tests that drive real processes and brokers depend on what else the machine
-does. A few of them that fail get one second chance, alone; what then passes is named as flaky, and is a bug to fix. No
-other test gets one.
+does. If few of them fail, their files get one second chance, alone (tests of one file may build on each other); what
+then passes is named as flaky, and is a bug to fix. No other test gets one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(tiers: list[str]) -> int:
     if not failed or len(failed) > FLAKY_MAX or not all(test.startswith(REAL_PARTS) for test in failed):
         return code
     print(f"== once more, alone: {', '.join(failed)}", flush=True)
-    code = run_pytest(failed)
+    code = run_pytest(sorted({test.partition("::")[0] for test in failed}))
     if code == 0:
         print(f"== FLAKY, to be fixed: {', '.join(failed)}", flush=True)
     return code

@@ -136,11 +136,25 @@ class Browser:
 
         self.until(attempt)
 
+    def press(self, selector: str, key: str) -> None:
+        """Press a key on an element, once it is there."""
+
+        def attempt() -> bool:
+            self.find(selector).send_keys(key)
+            return True
+
+        self.until(attempt)
+
     def type(self, selector: str, text: str) -> None:
         """Write into a field."""
-        field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+
+        def attempt() -> bool:
+            field = self.find(selector)
+            field.clear()
+            field.send_keys(text)
+            return True
+
+        self.until(attempt)
 
     def overflow(self) -> int:
         """How many pixels the page is wider than the window."""
