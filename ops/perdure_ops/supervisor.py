@@ -16,10 +16,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
 from perdure_ops.errors import CliError
+from perdure_runtime import restarting
 
 _logger = logging.getLogger("perdure.supervisor")
 
@@ -30,6 +32,10 @@ RESTART_DELAY_S_MAX = 30.0
 #: A child that ran this long had started well: its next restart is quick again.
 RUN_S_GOOD = 60.0
 STOP_TIMEOUT_S = 20.0
+#: When a child is started again: from the delay before its last start, and how long it ran since.
+restart_delay_s = partial(
+    restarting.restart_delay_s, min_s=RESTART_DELAY_S_MIN, max_s=RESTART_DELAY_S_MAX, good_s=RUN_S_GOOD
+)
 
 
 class ChildSpec(NamedTuple):
@@ -38,18 +44,6 @@ class ChildSpec(NamedTuple):
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = MappingProxyType({})
-
-
-def restart_delay_s(previous_s: float, run_s: float) -> float:
-    """How long to wait before a child is started again: doubled each time, from the start again after a good run.
-
-    Args:
-        previous_s: the delay before the child's last start; 0 if there was none.
-        run_s: how long it ran since.
-    """
-    if run_s >= RUN_S_GOOD or previous_s == 0:
-        return RESTART_DELAY_S_MIN
-    return min(previous_s * 2, RESTART_DELAY_S_MAX)
 
 
 class _Event(NamedTuple):

@@ -22,6 +22,7 @@ from perdure_readside.folding import Folder
 from perdure_readside.index import ExecutionIndex, remove_index
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, NewRecord, Reader, TopicPartition
+from perdure_runtime.restarting import restart_delay_s
 from perdure_schemas import codec
 from perdure_schemas.records import (
     CountedGroup,
@@ -121,7 +122,7 @@ class ReadSide:
             return None
 
     def _run(self) -> None:
-        delay_s = _RESTART_S_MIN
+        delay_s = 0.0
         while not self._stopping.is_set():
             started_s = time.monotonic()
             try:
@@ -136,10 +137,9 @@ class ReadSide:
                     remove_index(self._file)
             except Exception:
                 _logger.exception("event=restarting")
-            if time.monotonic() - started_s > _RESTART_S_MAX:
-                delay_s = _RESTART_S_MIN
+            run_s = time.monotonic() - started_s
+            delay_s = restart_delay_s(delay_s, run_s, min_s=_RESTART_S_MIN, max_s=_RESTART_S_MAX, good_s=_RESTART_S_MAX)
             self._stopping.wait(delay_s)
-            delay_s = min(delay_s * 2, _RESTART_S_MAX)
 
     def _serve(self) -> None:
         log, names = self._log, self._names

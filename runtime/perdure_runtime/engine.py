@@ -22,6 +22,7 @@ from perdure_runtime.handler import Role
 from perdure_runtime.log import Log, LogError, Reader
 from perdure_runtime.metrics import Sample
 from perdure_runtime.processor import IDLE_WAIT_S, Processor
+from perdure_runtime.restarting import restart_delay_s
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 from perdure_runtime.store import StateStore, StateStoreError, discard
 from perdure_schemas.topics import TopicNames
@@ -180,7 +181,7 @@ class Engine:
 
     def _supervise(self) -> None:
         roles = self._roles
-        delay_s = RESTART_DELAY_S_MIN
+        delay_s = 0.0
         while not self._stopping.is_set():
             started_s = time.monotonic()
             processors: list[Processor] = []
@@ -208,10 +209,11 @@ class Engine:
                 self._close(processors, graceful=graceful)
             if bad_state is not None:
                 self._give_up_stores(roles, bad_state)
-            if time.monotonic() - started_s > RESTART_DELAY_S_MAX:
-                delay_s = RESTART_DELAY_S_MIN
+            run_s = time.monotonic() - started_s
+            delay_s = restart_delay_s(
+                delay_s, run_s, min_s=RESTART_DELAY_S_MIN, max_s=RESTART_DELAY_S_MAX, good_s=RESTART_DELAY_S_MAX
+            )
             self._stopping.wait(delay_s)
-            delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
 
     def _store(self, role: Role) -> StateStore:
         """The role's open store."""

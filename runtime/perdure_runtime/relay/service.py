@@ -22,6 +22,7 @@ from perdure_runtime.newer import refuse_newer
 from perdure_runtime.relay.carrier import CarryingLog, Position, RefusedError
 from perdure_runtime.relay.following import Emit, Follower
 from perdure_runtime.relay.waits import WAITS, Waits
+from perdure_runtime.restarting import restart_delay_s
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["RELAY", "Relay"]
@@ -107,7 +108,7 @@ class Relay:
         waits.run(self._stopping)
 
     def _run(self, name: str, live: Callable[[ExitStack], None]) -> None:
-        delay_s = _RESTART_S_MIN
+        delay_s = 0.0
         while not self._stopping.is_set():
             started_s = time.monotonic()
             try:
@@ -119,10 +120,9 @@ class Relay:
                 _logger.warning("part=%s event=restarting reason=%r", name, str(error))
             except Exception:
                 _logger.exception("part=%s event=restarting", name)
-            if time.monotonic() - started_s > _RESTART_S_MAX:
-                delay_s = _RESTART_S_MIN
+            run_s = time.monotonic() - started_s
+            delay_s = restart_delay_s(delay_s, run_s, min_s=_RESTART_S_MIN, max_s=_RESTART_S_MAX, good_s=_RESTART_S_MAX)
             self._stopping.wait(delay_s)
-            delay_s = min(delay_s * 2, _RESTART_S_MAX)
 
 
 class _Carrying:

@@ -16,10 +16,12 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from perdure.client import Client
 from perdure.worker._worker import Worker
+from perdure_runtime import restarting
 
 _logger = logging.getLogger("perdure.worker.processes")
 
@@ -27,6 +29,10 @@ RESTART_DELAY_S_MIN = 0.5
 RESTART_DELAY_S_MAX = 30.0
 #: A child that ran this long had started well: its next restart is quick again.
 RUN_S_GOOD = 60.0
+#: When a child is started again: from the delay before its last start, and how long it ran since.
+restart_delay_s = partial(
+    restarting.restart_delay_s, min_s=RESTART_DELAY_S_MIN, max_s=RESTART_DELAY_S_MAX, good_s=RUN_S_GOOD
+)
 #: Given to children besides the reference: stop when stdin ends.
 CHILD_OPTION = "--child"
 
@@ -86,18 +92,6 @@ async def run_workers(maker: WorkerMaker, client: Client, stop: asyncio.Event) -
     for error in ended:
         if isinstance(error, BaseException):
             raise error
-
-
-def restart_delay_s(previous_s: float, run_s: float) -> float:
-    """How long to wait before a child is started again: doubled each time, from the start again after a good run.
-
-    Args:
-        previous_s: The delay before its last start; 0 if there was none.
-        run_s: How long it ran since.
-    """
-    if run_s >= RUN_S_GOOD or previous_s == 0:
-        return RESTART_DELAY_S_MIN
-    return min(previous_s * 2, RESTART_DELAY_S_MAX)
 
 
 async def supervise(commands: Sequence[Sequence[str]], stop: asyncio.Event) -> None:
