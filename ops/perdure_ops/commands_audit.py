@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output, RunId
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output, RunId, Yes
 from perdure_ops.output import OutputFormat
 
 SETTLE_S = 5.0
@@ -79,7 +79,7 @@ def load(
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be begun.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Begin a workflow here with the history that it has in a file, up to its last workflow task, and go on from there.

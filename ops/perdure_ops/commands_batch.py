@@ -5,7 +5,6 @@ This module is loaded by every ``perdure`` command, so it stays cheap; what it d
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +15,11 @@ from perdure_ops.options import (
     Address,
     CodecAuth,
     CodecEndpoint,
+    Input,
+    InputFile,
     Namespace,
     Output,
+    Yes,
 )
 from perdure_ops.output import OutputFormat
 
@@ -35,7 +37,6 @@ Resume = Annotated[
     typer.Option(metavar="BATCH", help="Go on with a batch that was interrupted; nothing is done twice."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show which runs it would be.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the histories.")]
 _RPS = 50.0
 
@@ -44,14 +45,8 @@ _RPS = 50.0
 def signal(
     query: Query,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the signal.")],
-    input: Annotated[
-        list[str] | None,
-        typer.Option("--input", "-i", metavar="JSON", help="An argument as JSON; repeat it.", show_default=False),
-    ] = None,
-    input_file: Annotated[
-        list[Path] | None,
-        typer.Option("--input-file", metavar="FILE", help="A file with an argument as JSON.", show_default=False),
-    ] = None,
+    input: Input = None,
+    input_file: InputFile = None,
     rps: Rps = _RPS,
     resume: Resume = None,
     dry_run: DryRun = False,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output
+from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, Yes
 from perdure_ops.output import OutputFormat
 
 reassign_app = typer.Typer(
@@ -23,7 +23,6 @@ KafkaAddress = Annotated[
 ]
 PlanFile = Annotated[Path, typer.Argument(metavar="FILE", help="A plan in the JSON form of Kafka's own tool.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @reassign_app.command()

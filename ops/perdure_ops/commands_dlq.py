@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output
+from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, Namespace, Output, Yes
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def replay(
     namespace: Namespace = DEFAULT_NAMESPACE,
     topic: Topic = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Put records back to their topics, behind what is there. Asks first; one that is back already is not repeated.

@@ -6,12 +6,21 @@ stays cheap. Names of commands and options are those of Temporal's command line 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from perdure_ops.options import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, Address, CodecAuth, CodecEndpoint, Namespace, Output
+from perdure_ops.options import (
+    DEFAULT_ADDRESS,
+    DEFAULT_NAMESPACE,
+    Address,
+    CodecAuth,
+    CodecEndpoint,
+    Input,
+    InputFile,
+    Namespace,
+    Output,
+)
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -38,14 +47,6 @@ ActionId = Annotated[
 OtherType = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Another workflow type.")]
 OtherTaskQueue = Annotated[str | None, typer.Option("--task-queue", "-t", metavar="NAME", help="Another task queue.")]
 OtherActionId = Annotated[str | None, typer.Option("--workflow-id", "-w", metavar="ID", help="Another workflow id.")]
-Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", "-i", metavar="JSON", help="An argument as JSON; repeat it for more.", show_default=False),
-]
-InputFile = Annotated[
-    list[Path] | None,
-    typer.Option("--input-file", metavar="FILE", help="A file with an argument as JSON.", show_default=False),
-]
 Cron = Annotated[
     list[str] | None,
     typer.Option("--cron", metavar="TEXT", help='Times as a cron string: "0 6 * * MON-FRI".', show_default=False),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from perdure_ops.errors import CliError
-from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output
+from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, Yes
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def apply(
     partitions: Partitions = None,
     replication: Replication = -1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen, as plan does.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Create missing topics and correct the configuration of existing ones. Asks before it changes anything.

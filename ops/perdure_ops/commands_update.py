@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure_ops.commands_workflow import Input, InputFile
 from perdure_ops.options import (
     DEFAULT_ADDRESS,
     DEFAULT_NAMESPACE,
     Address,
     CodecAuth,
     CodecEndpoint,
+    Input,
+    InputFile,
     Namespace,
     Output,
     RunId,

@@ -6,7 +6,6 @@ stays cheap. Names of commands and options are those of Temporal's command line 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +16,8 @@ from perdure_ops.options import (
     Address,
     CodecAuth,
     CodecEndpoint,
+    Input,
+    InputFile,
     Namespace,
     Output,
     RunId,
@@ -30,14 +31,6 @@ Type = Annotated[str, typer.Option("--type", metavar="NAME", help="Workflow type
 TaskQueue = Annotated[str, typer.Option("--task-queue", "-t", metavar="NAME", help="Task queue of its workers.")]
 NewWorkflowId = Annotated[
     str | None, typer.Option("--workflow-id", "-w", metavar="ID", help="Workflow id; a random one if not given.")
-]
-Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", "-i", metavar="JSON", help="An argument as JSON; repeat it for more.", show_default=False),
-]
-InputFile = Annotated[
-    list[Path] | None,
-    typer.Option("--input-file", metavar="FILE", help="A file with an argument as JSON.", show_default=False),
 ]
 ExecutionTimeout = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Limit for all runs together, for example 1h30m.")

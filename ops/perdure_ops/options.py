@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,15 @@ WorkflowId = Annotated[str, typer.Option("--workflow-id", "-w", metavar="ID", he
 RunId = Annotated[
     str | None, typer.Option("--run-id", "-r", metavar="ID", help="Run id; the current run if not given.")
 ]
+Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", metavar="JSON", help="An argument as JSON; repeat it for more.", show_default=False),
+]
+InputFile = Annotated[
+    list[Path] | None,
+    typer.Option("--input-file", metavar="FILE", help="A file with an argument as JSON.", show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 CodecEndpoint = Annotated[
     str | None,
     typer.Option(
