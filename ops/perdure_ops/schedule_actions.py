@@ -35,6 +35,7 @@ from perdure.client import (
 from perdure_history.schedules.cron_strings import parse_field
 from perdure_ops.errors import CliError
 from perdure_ops.output import OutputFormat, iso, print_done, print_fields, print_rows
+from perdure_ops.schedule_words import range_text
 from perdure_ops.values import check_json, json_pairs, parse_duration
 from perdure_ops.workflow_actions import parse_choice, parse_inputs, remote_codec, run
 
@@ -448,7 +449,7 @@ def _interval_text(interval: ScheduleIntervalSpec) -> str:
 
 def _calendar_fields(calendar: ScheduleCalendarSpec) -> dict[str, str]:
     shown = {
-        name: ",".join(_range_text(part) for part in getattr(calendar, name))
+        name: ",".join(range_text(part.start, part.end, part.step) for part in getattr(calendar, name))
         for name in _FIELDS.values()
         if getattr(calendar, name) != getattr(_EVERY_MIDNIGHT, name)
     }
@@ -456,8 +457,3 @@ def _calendar_fields(calendar: ScheduleCalendarSpec) -> dict[str, str]:
 
 
 _EVERY_MIDNIGHT = ScheduleCalendarSpec()
-
-
-def _range_text(part: ScheduleRange) -> str:
-    text = str(part.start) if part.start == part.end else f"{part.start}-{part.end}"
-    return text if part.step == 1 else f"{text}/{part.step}"

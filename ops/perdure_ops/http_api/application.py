@@ -21,6 +21,7 @@ from perdure_ops.http_api import (
     deployments,
     histories,
     messages,
+    schedules,
     task_queues,
     workflows,
 )
@@ -37,6 +38,7 @@ GROUPS: Sequence[Operations] = (
     control.operation,
     histories.operation,
     activities.operation,
+    schedules.operation,
     task_queues.operation,
     deployments.operation,
     cluster.operation,

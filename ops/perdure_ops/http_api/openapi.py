@@ -18,6 +18,7 @@ __all__ = ["document"]
 _REFERENCE = "#/components/schemas/{name}"
 _PATH_TEXTS = {
     "workflow_id": "Workflow id, percent-encoded.",
+    "schedule_id": "Schedule id, percent-encoded.",
     "update_id": "Update id, percent-encoded.",
     "deployment": "The deployment's name, percent-encoded.",
     "build_id": "The version's build id, percent-encoded.",

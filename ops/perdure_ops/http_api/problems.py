@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from perdure.client import (
     RPCTimeoutOrCancelledError,
+    ScheduleAlreadyRunningError,
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
 )
@@ -93,6 +94,9 @@ def problem_of(error: Exception) -> Problem:
                 " id_reuse_policy that allows it"
             )
             return _problem(409, RPCStatusCode.ALREADY_EXISTS.name, detail, run_id=error.run_id or "")
+        case ScheduleAlreadyRunningError():
+            detail = "there is a schedule of this id; use another schedule_id, or update that one"
+            return _problem(409, RPCStatusCode.ALREADY_EXISTS.name, detail)
         case WorkflowQueryFailedError():
             return _problem(422, "QUERY_FAILED", error.message)
         case WorkflowQueryRejectedError():

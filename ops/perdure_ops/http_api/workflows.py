@@ -77,7 +77,7 @@ class RunCount(Answer, kw_only=True):
 
 
 class Change(Answer, kw_only=True):
-    """Some run of the namespace changed: list again what you show."""
+    """Some run or schedule of the namespace changed: list again what you show."""
 
     changed: bool = True
 
@@ -119,7 +119,7 @@ async def count_workflows(api: Api, query: CountQuery) -> RunCount:
 
 @operation("GET", "/workflow-changes")
 async def watch_workflows(api: Api) -> AsyncIterator[Change]:
-    """Follow changes of the list of runs, by server-sent events.
+    """Follow changes of the lists of runs and schedules, by server-sent events.
 
     The first message comes at once, another one after each change; many changes make one message.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from perdure.client import AsyncActivityHandle, Client, ScheduleHandle, WorkflowHandle, WorkflowUpdateHandle
 from perdure_ops.errors import CliError
 from perdure_ops.http_api.application import GROUPS, openapi_document
 from perdure_ops.http_api.guards import Access
@@ -20,6 +22,65 @@ from perdure_ops.http_api.values import json_of, raw_values
 from perdure_ops.http_endpoints import check_access
 from perdure_schemas.limits import NESTING_MAX
 from perdure_schemas.records import Payload
+
+#: By class: each public method of the client, and the operations it is over HTTP. ``None``: there is nothing to do over
+#: HTTP, for the method makes an object in the caller's own process.
+OPERATIONS_OF_THE_CLIENT: dict[type, dict[str, set[str] | None]] = {
+    Client: {
+        **dict.fromkeys(("connect", "connection", "from_log", "config", "close"), None),
+        **dict.fromkeys(("get_workflow_handle", "get_workflow_handle_for"), None),
+        **dict.fromkeys(("get_async_activity_handle", "get_schedule_handle"), None),
+        "start_workflow": {"start_workflow", "signal_with_start"},
+        "execute_workflow": {"start_workflow", "get_result"},
+        "start_update_with_start_workflow": {"update_with_start"},
+        "execute_update_with_start_workflow": {"update_with_start"},
+        "list_workflows": {"list_workflows"},
+        "count_workflows": {"count_workflows"},
+        "create_schedule": {"create_schedule"},
+        "list_schedules": {"list_schedules"},
+    },
+    WorkflowHandle: {
+        **dict.fromkeys(("get_update_handle", "get_update_handle_for"), None),
+        "result": {"get_result"},
+        "describe": {"describe_workflow"},
+        "cancel": {"cancel_workflow"},
+        "terminate": {"terminate_workflow"},
+        "delete": {"delete_workflow"},
+        "fork": {"fork_workflow"},
+        "signal": {"signal_workflow"},
+        "query": {"query_workflow", "get_stack_trace"},
+        "start_update": {"update_workflow"},
+        "execute_update": {"update_workflow"},
+        "fetch_history": {"get_history_document"},
+        "fetch_history_events": {"get_history", "follow_history"},
+    },
+    WorkflowUpdateHandle: {"result": {"get_update"}},
+    AsyncActivityHandle: {
+        "complete": {"complete_activity"},
+        "fail": {"fail_activity"},
+        "heartbeat": {"heartbeat_activity"},
+        "report_cancellation": {"report_cancellation"},
+    },
+    ScheduleHandle: {
+        "describe": {"describe_schedule", "follow_schedule"},
+        "update": {"update_schedule"},
+        "pause": {"pause_schedule"},
+        "unpause": {"unpause_schedule"},
+        "trigger": {"trigger_schedule"},
+        "backfill": {"backfill_schedule"},
+        "matching_times": {"list_matching_times"},
+        "delete": {"delete_schedule"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OPERATIONS_OF_THE_CLIENT, ids=lambda kind: kind.__name__)
+def test_every_operation_of_the_client_is_there(kind: type) -> None:
+    methods = {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+    assert methods == set(OPERATIONS_OF_THE_CLIENT[kind]), "say over which operation a new method is there"
+    there = {operation.name for group in GROUPS for operation in group.all}
+    for operations in OPERATIONS_OF_THE_CLIENT[kind].values():
+        assert (operations or set()) <= there
 
 
 def test_the_document_is_valid() -> None:
