@@ -1,4 +1,4 @@
-"""What a test does when there is no broker. Called by fixtures and by tests that start brokers of their own."""
+"""What a test does when a broker or Java is missing. Called by fixtures and by tests that start their own."""
 
 from __future__ import annotations
 
@@ -14,3 +14,10 @@ def skip_without_broker(error: BrokerUnavailableError) -> NoReturn:
     if broker_is_required():
         pytest.fail(f"Kafka is required (CI or PERDURE_REQUIRE_KAFKA=1), but: {error}", pytrace=False)
     pytest.skip(f"no Kafka broker: {error}")
+
+
+def skip_without_java(error: Exception) -> NoReturn:
+    """Skip, or fail where a broker, and so Java, is required."""
+    if broker_is_required():
+        pytest.fail(f"Java is required (CI or PERDURE_REQUIRE_KAFKA=1), but: {error}", pytrace=False)
+    pytest.skip(f"no Java worker: {error}")
