@@ -1,0 +1,1 @@
+"""A subscription: trial, monthly charges, plan changes, failed cards, cancellation. See README.md."""
