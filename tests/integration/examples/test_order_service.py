@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -47,6 +48,19 @@ async def test_what_is_produced_can_be_read() -> None:
         assert found[2].header("h") == b"x"
         assert {record.value for partition, record in found.items() if partition != 2} == {None}
         assert env.bootstrap == ""
+
+
+async def test_many_records_are_appended_in_order_and_followed(tmp_path: Path) -> None:
+    async with await KafkaEnvironment.start("embedded", data=tmp_path / "log") as env:
+        await env.create_topic("t", partitions=3)
+        await env.produce_many("t", [(f"k{number % 2}", number) for number in range(10)])
+        found: dict[str, list[int]] = {"k0": [], "k1": []}
+        with pytest.raises(TimeoutError, match="no record after the first 10"):
+            async for record in env.follow("t", timeout_s=0.1):
+                found[record.key_text].append(record.value)
+    assert found == {"k0": [0, 2, 4, 6, 8], "k1": [1, 3, 5, 7, 9]}
+    with pytest.raises(ValueError, match="give kind 'embedded'"):
+        await KafkaEnvironment.start("auto", data=tmp_path)
 
 
 async def test_too_few_records_and_unknown_topics_are_said() -> None:

@@ -11,7 +11,8 @@ import contextlib
 import json
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -23,13 +24,16 @@ from perdure.kafka.core import identity
 from perdure.testing._engine import LocalEngine
 from perdure.testing.kafka._containers import container_broker, container_engine_answers
 from perdure.testing.kafka._native import BrokerUnavailableError, NativeBroker
+from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.kafka import KafkaLog
-from perdure_runtime.log import Log, LogError, LogRecord, NewRecord, Producer, TopicPartition
+from perdure_runtime.log import Log, LogError, LogRecord, NewRecord, Producer, Reader, TopicPartition
 from perdure_schemas.topics import Cleanup, TopicSpec
 
 Kind = Literal["auto", "container", "native", "embedded"]
 _APPEND_TIMEOUT_S = 30.0
 _POLL_S = 0.5
+#: Records that one read brings at most while a topic is followed.
+_FOLLOWED_MAX = 1_000
 
 
 class KafkaEnvironment:
@@ -53,6 +57,7 @@ class KafkaEnvironment:
         kind: Kind = "auto",
         *,
         bootstrap: str | None = None,
+        data: Path | None = None,
         data_converter: DataConverter = DataConverter.default,
         interceptors: Sequence[Any] = (),
         plugins: Sequence[Any] = (),
@@ -64,22 +69,31 @@ class KafkaEnvironment:
                 Maven once); ``"embedded"``: no broker, all in memory, in well under a second; ``"auto"``: the first of
                 them that is possible here.
             bootstrap: A broker that runs already, instead.
+            data: The folder of the embedded log, which is in memory if not given: for more records than fit there.
             data_converter, interceptors, plugins: The client's.
 
         Raises:
             BrokerUnavailableError: that kind is not possible here. RuntimeError: the engine did not start.
+            ValueError: ``data`` is given, and not the kind ``"embedded"``. LogError: the folder is in use.
         """
+        if data is not None and (kind != "embedded" or bootstrap is not None):
+            raise ValueError("data is the folder of the embedded log: give kind 'embedded', and no bootstrap")
         given = {"data_converter": data_converter, "interceptors": interceptors, "plugins": plugins}
-        return await asyncio.to_thread(cls._start, kind, bootstrap, given)
+        return await asyncio.to_thread(cls._start, kind, bootstrap, data, given)
 
     @classmethod
-    def _start(cls, kind: Kind, bootstrap: str | None, client_options: Mapping[str, Any]) -> KafkaEnvironment:
+    def _start(
+        cls, kind: Kind, bootstrap: str | None, data: Path | None, client_options: Mapping[str, Any]
+    ) -> KafkaEnvironment:
         resources = contextlib.ExitStack()
         try:
             address = bootstrap or resources.enter_context(broker(kind))
             log: Log | None = None
             if address:
                 log = KafkaLog(address)
+                resources.callback(log.close)
+            elif data is not None:
+                log = EmbeddedLog(data)
                 resources.callback(log.close)
             engine = LocalEngine(f"test-{uuid.uuid4().hex[:8]}", log=log)
             resources.callback(engine.close)
@@ -140,20 +154,38 @@ class KafkaEnvironment:
         Raises:
             LogError: there is no such topic, or the log did not take it.
         """
-        await asyncio.to_thread(self._append, topic, value, key, headers or {}, partition)
+        await asyncio.to_thread(self._append, topic, [(key, value)], headers or {}, partition)
+
+    async def produce_many(self, topic: str, records: Sequence[tuple[str | bytes | None, Any]]) -> None:
+        """Append many records at once, and wait until the log has them.
+
+        Args:
+            topic: The topic.
+            records: Their keys and values, as for :meth:`produce`, in their order.
+
+        Raises:
+            LogError: there is no such topic, or the log did not take them.
+        """
+        await asyncio.to_thread(self._append, topic, records, {}, None)
 
     def _append(
-        self, topic: str, value: Any, key: str | bytes | None, headers: Mapping[str, bytes], partition: int | None
+        self,
+        topic: str,
+        records: Sequence[tuple[str | bytes | None, Any]],
+        headers: Mapping[str, bytes],
+        partition: int | None,
     ) -> None:
-        key_bytes = key.encode() if isinstance(key, str) else key
-        if partition is None:
-            partition = zlib.crc32(key_bytes or b"") % self._partitions(topic)
+        partitions = self._partitions(topic)
         if self._producer is None:
             self._producer = self._engine.log.producer("test")
-        record = NewRecord(topic, partition, key_bytes, _bytes_of(value), headers=tuple(headers.items()))
-        ack = self._producer.append([record])
+        appended = []
+        for key, value in records:
+            key_bytes = key.encode() if isinstance(key, str) else key
+            chosen = zlib.crc32(key_bytes or b"") % partitions if partition is None else partition
+            appended.append(NewRecord(topic, chosen, key_bytes, _bytes_of(value), headers=tuple(headers.items())))
+        ack = self._producer.append(appended)
         if not ack.wait(_APPEND_TIMEOUT_S):
-            raise LogError(f"the record for {topic} was not acknowledged within {_APPEND_TIMEOUT_S:g} s")
+            raise LogError(f"{len(appended)} record(s) for {topic} not acknowledged within {_APPEND_TIMEOUT_S:g} s")
         error = ack.error()
         if error is not None:
             raise error
@@ -178,13 +210,46 @@ class KafkaEnvironment:
         decode = value or Json()
         return [_record(record, None if record.value is None else decode(record.value)) for record in found]
 
-    def _read(self, topic: str, count: int, timeout_s: float) -> list[LogRecord]:
+    async def follow(
+        self, topic: str, *, value: Callable[[bytes], Any] | None = None, timeout_s: float = 60.0
+    ) -> AsyncIterator[Record]:
+        """The records of a topic from its beginning, and those that come, until the caller has seen enough.
+
+        Those of a partition are in order. Records of aborted transactions do not count.
+
+        Args:
+            topic: The topic.
+            value: The deserializer; :class:`perdure.kafka.Json` if not given.
+            timeout_s: How long to wait for the next record, in seconds.
+
+        Raises:
+            TimeoutError: none came for so long. LogError: there is no such topic.
+        """
+        decode = value or Json()
+        reader = await asyncio.to_thread(self._reader, topic)
+        seen, waited_s = 0, 0.0
+        try:
+            while waited_s < timeout_s:
+                found = await asyncio.to_thread(reader.poll, _FOLLOWED_MAX, _POLL_S)
+                waited_s = 0.0 if found else waited_s + _POLL_S
+                seen += len(found)
+                for record in found:
+                    yield _record(record, None if record.value is None else decode(record.value))
+        finally:
+            reader.close()
+        raise TimeoutError(f"topic {topic}: no record after the first {seen} for {timeout_s:g} s")
+
+    def _reader(self, topic: str) -> Reader:
         log = self._engine.log
         partitions = [TopicPartition(topic, number) for number in range(self._partitions(topic))]
         reader = log.reader(f"test-{topic}", committed_only=True)
+        reader.assign({partition: log.watermarks(partition)[0] for partition in partitions})
+        return reader
+
+    def _read(self, topic: str, count: int, timeout_s: float) -> list[LogRecord]:
+        reader = self._reader(topic)
         found: list[LogRecord] = []
         try:
-            reader.assign({partition: log.watermarks(partition)[0] for partition in partitions})
             for _ in range(max(1, round(timeout_s / _POLL_S))):
                 found += reader.poll(10_000, _POLL_S)
                 if len(found) >= count:
