@@ -26,8 +26,8 @@ CHECKS = (
     ("import contracts", ["lint-imports"]),
 )
 #: Where a failure may come from the machine, and how many such failures still look like bad luck.
-REAL_PARTS = ("tests/integration/", "tests/e2e/")
-FLAKY_MAX = 3
+REAL_PARTS = ("tests/contract/", "tests/integration/", "tests/e2e/")
+FLAKY_MAX = 5
 PROCESSES = min(4, os.cpu_count() or 1)
 LAST_FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 
 import pytest
@@ -67,8 +68,11 @@ def test_many_may_create_the_same_topics_at_once(log_factory: LogFactory) -> Non
 def test_altering_sets_some_entries_and_leaves_the_others(log: Log, new_topic: TopicFactory) -> None:
     topic = new_topic()
     log.alter_topic(topic, {"retention.ms": "123456"})
-    config = log.describe_topics([topic])[topic].config
-    assert config["retention.ms"] == "123456"
+    deadline_s = time.monotonic() + 30
+    while (config := log.describe_topics([topic])[topic].config)["retention.ms"] != "123456":
+        # The broker that answers may hear of it a moment after the one that was told.
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
     assert config["max.message.bytes"] == COMMANDS.config()["max.message.bytes"]
 
 
