@@ -24,6 +24,7 @@ from perdure_ops import (
     commands_dlq,
     commands_lifecycle,
     commands_log,
+    commands_migrate,
     commands_operations,
     commands_replay,
     commands_reset,
@@ -58,6 +59,7 @@ app.command("partitions")(commands_log.partitions)
 app.command("lag")(commands_log.lag)
 app.command("sql")(commands_sql.sql)
 app.command("rebuild-state")(commands_cluster.rebuild_state)
+app.command("migrate-partitions")(commands_migrate.migrate_partitions)
 app.add_typer(commands_cluster.reassign_app, name="reassign")
 app.command("doctor")(commands_log.doctor)
 app.add_typer(commands_log.history_app, name="history")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from perdure_ops.roles import ROLE_NAMES
 from perdure_runtime.log import Log, LogRecord, TopicPartition
 from perdure_runtime.relay.service import RELAY
+from perdure_runtime.relay.waits import WAITS
 from perdure_schemas.topics import TopicNames
 
 __all__ = ["Group", "PartitionLag", "groups_of", "lags_of"]
@@ -25,11 +26,15 @@ READ_SIDE = "read-side"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of the platform: the role it is of, its name, and the topic whose partitions it shares."""
+    """A group of the platform: the role it is of, its name, and the topic whose partitions it shares.
+
+    One that does not commit reads all of a partition whenever it gets it: how far behind it is, nobody can tell.
+    """
 
     role: str
     name: str
     topic: str
+    commits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,14 @@ class PartitionLag:
 
 
 def groups_of(names: TopicNames) -> list[Group]:
-    """The groups of a namespace: one for each role, and those of the read sides and the relays."""
+    """The groups of a namespace: one for each role, and those of the read sides and the relays.
+
+    The last one, for records that workflows wait for, commits nothing: who gets a partition reads all of it.
+    """
     topics = {"history": names.commands, "matching": names.tasks, "timers": names.timers}
-    of = {role: topics[role] for role in ROLE_NAMES} | {READ_SIDE: names.reads, RELAY: names.history}
-    return [Group(role, f"{names.prefix}.{names.namespace}.{role}", topic) for role, topic in of.items()]
+    others = {READ_SIDE: names.reads, RELAY: names.history, WAITS: names.executions}
+    of = {role: topics[role] for role in ROLE_NAMES} | others
+    return [Group(role, f"{names.prefix}.{names.namespace}.{role}", topic, role != WAITS) for role, topic in of.items()]
 
 
 def lags_of(log: Log, names: TopicNames, *, ages: bool = True, member: str | None = None) -> list[PartitionLag]:
@@ -91,7 +100,7 @@ def lags_of(log: Log, names: TopicNames, *, ages: bool = True, member: str | Non
             committed = described.committed.get(number)
             rows.append((group, place, described.owners.get(number, ""), committed, end))
             begin = low if committed is None else max(low, committed)
-            if begin < end:
+            if begin < end and group.commits:
                 unread[place] = (begin, end)
     oldest = {place: record.timestamp_ms for place, record in _first_records(log, unread if ages else {}).items()}
     return [

@@ -122,6 +122,8 @@ class LagSource:
         now_ms = wall_clock_ms()
         found = []
         for lag in lags_of(self._log, self._names, member=self._instance):
+            if not lag.group.commits:
+                continue
             labels = (self._names.namespace, lag.group.role, str(lag.partition))
             found.append(Sample(LAG_RECORDS, labels, lag.end if lag.lag is None else lag.lag))
             found.append(Sample(LAG_SECONDS, labels, lag.age_s(now_ms)))

@@ -23,6 +23,7 @@ ASKING = {
     "reassign execute",
     "rebuild-state",
     "load",
+    "migrate-partitions",
     *(f"batch {verb}" for verb in BATCH),
 }
 
