@@ -228,6 +228,12 @@ def describe(
 
 @app.command("list")
 def list_schedules(
+    query: Annotated[
+        str | None,
+        typer.Option(
+            "--query", "-q", metavar="FILTER", help="A list filter; all schedules without.", show_default=False
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 1_000,
     address: Address = DEFAULT_ADDRESS,
     namespace: Namespace = DEFAULT_NAMESPACE,
@@ -235,11 +241,11 @@ def list_schedules(
 ) -> None:
     """List schedules, by id.
 
-    Example: perdure schedule list -o jsonl
+    Example: perdure schedule list -q "TemporalSchedulePaused = true AND Team = 'payments'" -o jsonl
     """
     from perdure_ops import schedule_actions as actions
 
-    _run(address, namespace, lambda client: actions.list_schedules(client, limit, output))
+    _run(address, namespace, lambda client: actions.list_schedules(client, query, limit, output))
 
 
 @app.command()

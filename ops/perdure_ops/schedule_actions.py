@@ -325,10 +325,10 @@ async def describe(client: Client, schedule_id: str, output: OutputFormat) -> No
         print_rows(omitted, output, OMITTED_COLUMNS)
 
 
-async def list_schedules(client: Client, limit: int, output: OutputFormat) -> None:
-    """Show all schedules."""
+async def list_schedules(client: Client, query: str | None, limit: int, output: OutputFormat) -> None:
+    """Show the schedules that a filter holds for."""
     rows: list[dict[str, Any]] = []
-    async for entry in await client.list_schedules(page_size=min(limit, 1_000)):
+    async for entry in await client.list_schedules(query, page_size=min(limit, 1_000)):
         rows.append(_list_row(entry))
         if len(rows) >= limit:
             break

@@ -17,6 +17,7 @@ from perdure_schemas.records import ExecutionSummary, Payload, WorkflowStatus
 
 __all__ = [
     "LAST",
+    "SCHEDULE_ATTRIBUTES",
     "STATUS_NAMES",
     "SYSTEM_ATTRIBUTES",
     "Kind",
@@ -72,6 +73,13 @@ SYSTEM_ATTRIBUTES: dict[str, SystemAttribute] = {
     "Stuck": SystemAttribute("e.stuck", Kind.BOOL),
     "WorkerDeploymentVersion": SystemAttribute("e.deployment_version", Kind.KEYWORD, nullable=True),
     "VersioningBehavior": SystemAttribute("e.versioning_behavior", Kind.KEYWORD, nullable=True),
+}
+
+#: The same for schedules. They have the search attributes that they were made with, not those of their workflows.
+SCHEDULE_ATTRIBUTES: dict[str, SystemAttribute] = {
+    "ScheduleId": SystemAttribute("e.schedule_id", Kind.KEYWORD),
+    "TemporalSchedulePaused": SystemAttribute("e.paused", Kind.BOOL),
+    "Paused": SystemAttribute("e.paused", Kind.BOOL),
 }
 
 #: What sorts behind every value of its type: a missing value comes last.

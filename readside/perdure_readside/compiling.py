@@ -11,7 +11,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from perdure_readside.attributes import LAST, SYSTEM_ATTRIBUTES, Kind, stored_value, words
+from perdure_readside.attributes import (
+    LAST,
+    SCHEDULE_ATTRIBUTES,
+    SYSTEM_ATTRIBUTES,
+    Kind,
+    SystemAttribute,
+    stored_value,
+    words,
+)
 from perdure_readside.filters import (
     And,
     Between,
@@ -29,7 +37,7 @@ from perdure_readside.filters import (
     Value,
 )
 
-__all__ = ["Compiled", "compile_count", "compile_page"]
+__all__ = ["Compiled", "compile_count", "compile_page", "compile_schedules"]
 
 #: Newest first; the run id makes the order total.
 _DEFAULT_ORDER = (Order("StartTime", descending=True),)
@@ -52,6 +60,19 @@ class Compiled:
         return json.dumps([self.checksum, *row[1 : 1 + self.keys]], separators=(",", ":")).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What a filter is about: its attributes of the platform, the table of its search attributes, and their types."""
+
+    system: Mapping[str, SystemAttribute]
+    attributes: str
+    kinds: Mapping[str, Kind]
+
+
+def _runs(kinds: Mapping[str, Kind]) -> _Scope:
+    return _Scope(SYSTEM_ATTRIBUTES, "attributes", kinds)
+
+
 def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_token: bytes, rows_max: int) -> Compiled:
     """The statement that gives a page of summaries.
 
@@ -67,7 +88,7 @@ def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_t
     """
     if found.group_by:
         raise FilterError("GROUP BY is for counts; leave it out of a list")
-    where, parameters = _where(found.condition, kinds)
+    where, parameters = _where(found.condition, _runs(kinds))
     terms = [_term(order, kinds) for order in found.order_by or _DEFAULT_ORDER] + [_Term("e.run_id", False)]
     checksum = zlib.crc32(text.encode())
     source = "executions e"
@@ -95,7 +116,7 @@ def compile_count(found: ListFilter, kinds: Mapping[str, Kind]) -> Compiled:
     """
     if found.order_by:
         raise FilterError("ORDER BY is for lists; leave it out of a count")
-    where, parameters = _where(found.condition, kinds)
+    where, parameters = _where(found.condition, _runs(kinds))
     for name in found.group_by:
         if name not in _GROUPS:
             raise FilterError(f"GROUP BY {name}: runs can be grouped by {', '.join(_GROUPS)}")
@@ -105,6 +126,28 @@ def compile_count(found: ListFilter, kinds: Mapping[str, Kind]) -> Compiled:
         numbers = ", ".join(str(number + 2) for number in range(len(groups)))
         sql += f" GROUP BY {numbers} ORDER BY {numbers}"
     return Compiled(sql, list(parameters))
+
+
+def compile_schedules(found: ListFilter, kinds: Mapping[str, Kind], behind: str, rows_max: int) -> Compiled:
+    """The statement that gives a page of schedules, by id: rows ``(schedule id, summary)``.
+
+    Args:
+        found: the parsed filter.
+        kinds: the types of search attributes.
+        behind: the id of the last schedule of the page before; empty for the first page.
+        rows_max: the size of the page.
+
+    Raises:
+        FilterError: an attribute or a value does not fit.
+    """
+    if found.group_by or found.order_by:
+        raise FilterError("schedules are listed by id; leave out ORDER BY and GROUP BY")
+    where, parameters = _where(found.condition, _Scope(SCHEDULE_ATTRIBUTES, "schedule_attributes", kinds))
+    sql = (
+        "SELECT e.schedule_id, e.summary FROM schedules e"  # noqa: S608 - only our own expressions
+        f" WHERE e.schedule_id > ? AND ({where}) ORDER BY e.schedule_id, e.run_id LIMIT ?"
+    )
+    return Compiled(sql, [behind, *parameters, rows_max])
 
 
 def _is_one_value(condition: Condition | None, kinds: Mapping[str, Kind]) -> bool:
@@ -137,7 +180,7 @@ def _term(order: Order, kinds: Mapping[str, Kind]) -> _Term:
         return _Term(system.sql, order.descending, LAST[system.kind.is_text] if system.nullable else None)
     kind = kinds.get(order.name)
     if kind is None:
-        raise FilterError(f"ORDER BY {order.name}: no run has this attribute{_hint(order.name)}")
+        raise FilterError(f"ORDER BY {order.name}: no run has this attribute{_hint(order.name, SYSTEM_ATTRIBUTES)}")
     if kind in (Kind.TEXT, Kind.KEYWORD_LIST):
         raise FilterError(f"ORDER BY {order.name}: a {kind} has no order")
     # The only text that is not a parameter: a name that the index knows, quoted as SQL wants it.
@@ -179,39 +222,40 @@ def _read_token(token: bytes, checksum: int, keys: int) -> list[Value]:
     return found[1:]
 
 
-def _where(condition: Condition | None, kinds: Mapping[str, Kind]) -> tuple[str, list[Value]]:
+def _where(condition: Condition | None, scope: _Scope) -> tuple[str, list[Value]]:
     if condition is None:
         return "1", []
     if isinstance(condition, And | Or):
-        parts = [_where(one, kinds) for one in condition.conditions]
+        parts = [_where(one, scope) for one in condition.conditions]
         joined = (" AND " if isinstance(condition, And) else " OR ").join(f"({sql})" for sql, _ in parts)
         return joined, [value for _, values in parts for value in values]
     if isinstance(condition, Not):
-        sql, parameters = _where(condition.condition, kinds)
+        sql, parameters = _where(condition.condition, scope)
         return f"NOT coalesce({sql}, 0)", parameters
-    system = SYSTEM_ATTRIBUTES.get(condition.name)
+    system = scope.system.get(condition.name)
     if system is not None:
         if isinstance(condition, NullTest):
             return f"{system.sql} IS NULL", []
         test, parameters = _test(condition, system.kind)
         return f"{system.sql} {test}", parameters
-    return _custom(condition, kinds.get(condition.name))
+    return _custom(condition, scope)
 
 
-def _custom(
-    condition: Comparison | OneOf | Between | StartsWith | NullTest, kind: Kind | None
-) -> tuple[str, list[Value]]:
+def _custom(condition: Comparison | OneOf | Between | StartsWith | NullTest, scope: _Scope) -> tuple[str, list[Value]]:
     name = condition.name
-    has = "e.id IN (SELECT execution_id FROM attributes WHERE name = ?"
+    kind = scope.kinds.get(name)
+    has = f"e.id IN (SELECT execution_id FROM {scope.attributes} WHERE name = ?"  # noqa: S608 - a name of ours
     if isinstance(condition, NullTest):
         return f"NOT {has})", [name]
+    if name in SYSTEM_ATTRIBUTES:
+        raise FilterError(f"{name} is of runs; schedules have {', '.join(scope.system)} and their search attributes")
     if kind is None:
-        hint = _hint(name)
+        hint = _hint(name, scope.system)
         if hint:
             raise FilterError(f"there is no attribute {name}{hint}")
         return _NOWHERE, []
     if isinstance(condition, Comparison) and condition.operator is Operator.NOT_EQUAL:
-        equal, parameters = _custom(Comparison(name, Operator.EQUAL, condition.value), kind)
+        equal, parameters = _custom(Comparison(name, Operator.EQUAL, condition.value), scope)
         return f"{has}) AND NOT {equal}", [name, *parameters]
     if kind is Kind.TEXT:
         return _contains(condition, has)
@@ -249,8 +293,8 @@ def _test(condition: Comparison | OneOf | Between | StartsWith, kind: Kind) -> t
     return "BETWEEN ? AND ?", [prefix, prefix + "\U0010ffff"]
 
 
-def _hint(name: str) -> str:
+def _hint(name: str, system: Mapping[str, SystemAttribute]) -> str:
     """For names that look like one of ours, written wrongly."""
     plain = name.replace("_", "").replace(" ", "").lower()
-    meant = next((known for known in SYSTEM_ATTRIBUTES if known.lower() == plain), None)
+    meant = next((known for known in system if known.lower() == plain), None)
     return f"; did you mean {meant}?" if meant else ""

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure_readside.attributes import STATUS_NAMES, Kind, custom_values
-from perdure_readside.compiling import compile_count, compile_page
+from perdure_readside.compiling import compile_count, compile_page, compile_schedules
 from perdure_readside.filters import FilterError, parse
 from perdure_schemas import codec
-from perdure_schemas.records import ExecutionSummary, VersioningBehavior, WorkflowStatus
+from perdure_schemas.records import ExecutionSummary, ScheduleSummary, VersioningBehavior, WorkflowStatus
 
 __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 
 _logger = logging.getLogger("perdure.readside")
 
 #: Grows with every change of the tables or of what stands in them.
-_VERSION = 4
+_VERSION = 5
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
+_CLEARED = ("executions", "attributes", "schedules", "schedule_attributes", "kinds", "places")
 #: Behaviours as users write them.
 _BEHAVIORS = {VersioningBehavior.PINNED: "Pinned", VersioningBehavior.AUTO_UPGRADE: "AutoUpgrade"}
 _TABLES = """
@@ -47,9 +48,13 @@ CREATE INDEX executions_by_type ON executions (workflow_type, start_ms DESC, run
 CREATE INDEX executions_by_status ON executions (status, start_ms DESC, run_id);
 CREATE INDEX executions_stuck ON executions (id) WHERE stuck;
 CREATE TABLE schedules (
-    run_id TEXT PRIMARY KEY, schedule_id TEXT NOT NULL, version INTEGER NOT NULL, summary BLOB NOT NULL
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, schedule_id TEXT NOT NULL, paused INTEGER NOT NULL,
+    version INTEGER NOT NULL, summary BLOB NOT NULL
 ) STRICT;
 CREATE INDEX schedules_by_id ON schedules (schedule_id, run_id);
+CREATE TABLE schedule_attributes (execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL) STRICT;
+CREATE INDEX schedule_attributes_by_value ON schedule_attributes (name, value, execution_id);
+CREATE INDEX schedule_attributes_by_schedule ON schedule_attributes (execution_id);
 CREATE TABLE attributes (
     execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL, start_ms INTEGER NOT NULL
 ) STRICT;
@@ -70,11 +75,10 @@ WHERE excluded.version >= version
 """
 
 _UPSERT_SCHEDULE = """
-INSERT INTO schedules (run_id, schedule_id, version, summary) VALUES (?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET version = excluded.version, summary = excluded.summary
+INSERT INTO schedules (run_id, schedule_id, paused, version, summary) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run_id) DO UPDATE SET paused = excluded.paused, version = excluded.version, summary = excluded.summary
 WHERE excluded.version >= version
 """
-_SCHEDULES = "SELECT schedule_id, summary FROM schedules WHERE schedule_id > ? ORDER BY schedule_id, run_id LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +156,14 @@ class ExecutionIndex:
     def clear(self) -> None:
         """Forget everything."""
         with self._database:
-            for table in ("executions", "schedules", "attributes", "kinds", "places"):
+            for table in _CLEARED:
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         self._kinds.clear()
 
     def _put(self, value: bytes) -> None:
         summary = codec.decode_as(value, ExecutionSummary)
-        if summary.schedule is not None and summary.status is not WorkflowStatus.RUNNING:
-            self._database.execute("DELETE FROM schedules WHERE run_id = ?", (summary.run_id,))
-            return
         if summary.schedule is not None:
-            schedule = (summary.run_id, summary.schedule.schedule_id, summary.version, value)
-            self._database.execute(_UPSERT_SCHEDULE, schedule)
+            self._put_schedule(summary, summary.schedule, value)
             return
         parent = summary.parent
         row = (
@@ -181,17 +181,39 @@ class ExecutionIndex:
         execute("DELETE FROM attributes WHERE execution_id = ?", (identity,))
         for name, kind, attribute in values:
             execute("INSERT INTO attributes VALUES (?, ?, ?, ?)", (identity, name, attribute, summary.start_time_ms))
-            if self._kinds.get(name) is not kind:
-                # The type a name was given last: what a filter compares with must be of one type.
-                self._kinds[name] = kind
-                execute("INSERT OR REPLACE INTO kinds VALUES (?, ?)", (name, kind.value))
+            self._learn(name, kind)
+
+    def _put_schedule(self, summary: ExecutionSummary, schedule: ScheduleSummary, value: bytes) -> None:
+        if summary.status is not WorkflowStatus.RUNNING:
+            self._remove_schedule(summary.run_id)
+            return
+        execute = self._database.execute
+        row = (summary.run_id, schedule.schedule_id, int(schedule.paused), summary.version, value)
+        if execute(_UPSERT_SCHEDULE, row).rowcount == 0:
+            return  # older than what the index holds
+        (identity,) = execute("SELECT id FROM schedules WHERE run_id = ?", (summary.run_id,)).fetchone()
+        execute("DELETE FROM schedule_attributes WHERE execution_id = ?", (identity,))
+        for name, kind, attribute in custom_values(summary):
+            execute("INSERT INTO schedule_attributes VALUES (?, ?, ?)", (identity, name, attribute))
+            self._learn(name, kind)
+
+    def _learn(self, name: str, kind: Kind) -> None:
+        """Keep the type a name was given last: what a filter compares with must be of one type."""
+        if self._kinds.get(name) is not kind:
+            self._kinds[name] = kind
+            self._database.execute("INSERT OR REPLACE INTO kinds VALUES (?, ?)", (name, kind.value))
 
     def _remove(self, run_id: str) -> None:
         row = self._database.execute("DELETE FROM executions WHERE run_id = ? RETURNING id", (run_id,)).fetchone()
         if row is not None:
             self._database.execute("DELETE FROM attributes WHERE execution_id = ?", row)
         else:
-            self._database.execute("DELETE FROM schedules WHERE run_id = ?", (run_id,))
+            self._remove_schedule(run_id)
+
+    def _remove_schedule(self, run_id: str) -> None:
+        row = self._database.execute("DELETE FROM schedules WHERE run_id = ? RETURNING id", (run_id,)).fetchone()
+        if row is not None:
+            self._database.execute("DELETE FROM schedule_attributes WHERE execution_id = ?", row)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -219,18 +241,19 @@ class ExecutionIndex:
             token = statement.token(row)
         return Page(summaries, b"")
 
-    def schedules(self, page_size: int, page_token: bytes = b"") -> Page:
-        """A page of the schedules, by id; bounded as :meth:`page` is.
+    def schedules(self, text: str, page_size: int, page_token: bytes = b"") -> Page:
+        """A page of the schedules that a filter holds for, by id; bounded as :meth:`page` is.
 
         Raises:
-            FilterError: the token makes no sense.
+            FilterError: the filter or the token makes no sense.
         """
         rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
         try:
             behind = page_token.decode()
         except UnicodeDecodeError:
             raise FilterError("the page token is not that of a list of schedules") from None
-        rows = self._database.execute(_SCHEDULES, (behind, rows_max + 1))
+        statement = compile_schedules(parse(text), self._kinds, behind, rows_max + 1)
+        rows = self._database.execute(statement.sql, statement.parameters)
         summaries: list[bytes] = []
         size_bytes = 0
         last = ""

@@ -244,9 +244,7 @@ class _Answering:
                     time_ms=now_ms,
                 )
             if isinstance(body, ListSchedules):
-                if body.query:
-                    raise FilterError("a list of schedules takes no filter yet; list them all")
-                page = self._index.schedules(body.page_size, body.page_token)
+                page = self._index.schedules(body.query, body.page_size, body.page_token)
                 return SchedulesPage(
                     summaries=page.summaries,
                     next_page_token=page.next_page_token,

@@ -82,6 +82,10 @@ def test_a_schedule_from_its_beginning_to_its_end(run: Run, schedule_id: str) ->
     assert (fields["time_zone"], fields["catchup_window"]) == ("Europe/Zurich", "1:00:00")
     run.ok("schedule", "toggle", "-s", schedule_id, "--pause")
     assert described(run, schedule_id)["paused"] is True
+    query = f"ScheduleId = '{schedule_id}' AND TemporalSchedulePaused ="
+    assert schedule_id in run.ok("schedule", "list", "-q", f"{query} true")
+    assert schedule_id not in run.ok("schedule", "list", "-q", f"{query} false")
+    assert "leave out ORDER BY" in run.fails("schedule", "list", "-q", "ORDER BY ScheduleId")
     run.ok("schedule", "delete", "-s", schedule_id)
     assert f"schedule '{schedule_id}' not found" in run.fails("schedule", "describe", "-s", schedule_id)
 

@@ -89,7 +89,9 @@ class HasSchedules:
         """The schedules of the namespace, by id.
 
         Args:
-            query: Filters are not supported yet; one is refused with the first page.
+            query: A filter in the language of :meth:`Client.list_workflows`, of ``ScheduleId``,
+                ``TemporalSchedulePaused`` (or ``Paused``) and the schedules' own search attributes; all if not given.
+                What is wrong with it is said with the first page.
             page_size: How many schedules to ask for at a time; at most 1,000.
             next_page_token: Where to begin: of an earlier list.
             rpc_metadata: Not supported.
