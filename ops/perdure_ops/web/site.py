@@ -23,7 +23,18 @@ __all__ = ["Site"]
 
 STATIC = Path(__file__).parent / "static"
 #: The addresses of pages; the page itself finds out which of them it is.
-PAGES = ("/", "/workflows", "/workflows/{rest:path}", "/start", "/task-queues", "/deployments", "/cluster", "/settings")
+PAGES = (
+    "/",
+    "/workflows",
+    "/workflows/{rest:path}",
+    "/schedules",
+    "/schedules/{rest:path}",
+    "/start",
+    "/task-queues",
+    "/deployments",
+    "/cluster",
+    "/settings",
+)
 
 
 class _Files(StaticFiles):

@@ -10,7 +10,7 @@ const NAME = (label) => ({ name: "name", label, required: true });
 const ARGS = { name: "args", label: "Arguments", kind: "json", hint: "A JSON list; empty for none.", list_only: true };
 
 /** Do something, and say that it was done, or why not. */
-async function attempt(work, done) {
+export async function attempt(work, done) {
   try {
     const answer = await work();
     toast(done);

@@ -49,6 +49,9 @@ export const get = (path, query, signal) => ask("GET", path, { query, signal });
 export const post = (path, body = {}) => ask("POST", path, { body });
 export const remove = (path, query) => ask("DELETE", path, { query });
 
+/** The path of a schedule: of its resource, and of its page. */
+export const schedule = (id, rest = "") => `/schedules/${encodeURIComponent(id)}${rest}`;
+
 /** The path of a workflow. */
 export const workflow = (id, rest = "") => `/workflows/${encodeURIComponent(id)}${rest}`;
 

@@ -5,6 +5,8 @@ import { fill, h } from "./dom.js";
 import { deployments } from "./pages/deployments.js";
 import { partitions } from "./pages/partitions.js";
 import { run } from "./pages/run.js";
+import { schedule } from "./pages/schedule.js";
+import { schedules } from "./pages/schedules.js";
 import { settings } from "./pages/settings.js";
 import { start } from "./pages/start.js";
 import { taskQueues } from "./pages/task_queues.js";
@@ -14,12 +16,14 @@ const PAGES = [
   [/^\/(?:workflows\/?)?$/, workflows],
   [/^\/workflows\/([^/]+)(?:\/([^/]+))?$/, run],
   [/^\/start$/, start],
+  [/^\/schedules$/, schedules],
+  [/^\/schedules\/([^/]+)$/, schedule],
   [/^\/task-queues$/, taskQueues],
   [/^\/deployments$/, deployments],
   [/^\/cluster$/, partitions],
   [/^\/settings$/, settings],
 ];
-const NAV = [["/workflows", "Workflows"], ["/task-queues", "Task queues"], ["/deployments", "Deployments"], ["/cluster", "Partitions"]];
+const NAV = [["/workflows", "Workflows"], ["/schedules", "Schedules"], ["/task-queues", "Task queues"], ["/deployments", "Deployments"], ["/cluster", "Partitions"]];
 
 const page = document.getElementById("page");
 let leaving = new AbortController();

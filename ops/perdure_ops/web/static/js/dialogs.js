@@ -2,10 +2,12 @@
 
 import { h } from "./dom.js";
 
+const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
+
 /**
  * Ask for values. Resolves to them, or to null if the user thinks better of it.
  * @param {{title: string, text?: string, action: string, danger?: boolean, fields?: Array}} question each field has a
- *   name, a label, and maybe: value, hint, required, kind ("text", "json", "select", "check"), options
+ *   name, a label, and maybe: value, hint, required, kind ("text", "json", "moment", "select", "check"), options
  */
 export function ask({ title, text, action, danger, fields = [] }) {
   return new Promise((resolve) => {
@@ -50,13 +52,14 @@ export function input(field) {
   if (field.kind === "select") {
     return h("select", { name: field.name }, field.options.map(([value, name]) => h("option", { value, selected: value === field.value }, name)));
   }
-  return h("input", { ...given, type: field.kind ?? "text", list: field.list });
+  return h("input", { ...given, type: field.kind && field.kind !== "moment" ? field.kind : "text", list: field.list });
 }
 
 /** What was given, checked; JSON stays text, so that its numbers keep all digits. */
 export function valueOf(field, element) {
   if (field.kind === "check") return element.checked;
   const text = element.value.trim();
+  if (field.kind === "moment" && !MOMENT.test(text)) throw new Error(`${field.label}: this is no time; write 2026-01-31T06:00:00Z`);
   if (field.kind !== "json") return text;
   if (!text) return field.empty ?? "[]";
   try {

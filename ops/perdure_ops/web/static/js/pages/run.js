@@ -1,6 +1,6 @@
 // The page of a run: what it is, what is pending, what happened, and what can be done. It follows the run.
 
-import { follow, get, workflow } from "../api.js";
+import { follow, get, schedule, workflow } from "../api.js";
 import { activityActions, runActions } from "../actions.js";
 import { live } from "../app.js";
 import { decoded } from "../codec.js";
@@ -96,7 +96,7 @@ function showHead(head, run) {
       run.new_run_id ? fact("Run after", link(run.workflow_id, run.new_run_id, "open")) : null,
       fact("Summary", run.static_summary),
       fact("Current details", run.current_details, "wide"),
-      Object.entries(run.search_attributes).map(([name, attribute]) => fact(name, String(attribute.value))),
+      Object.entries(run.search_attributes).map(([name, attribute]) => fact(name, name === "ScheduledById" ? h("a.break", { href: schedule(attribute.value) }, attribute.value) : String(attribute.value))),
       Object.entries(run.memo).map(([name, value]) => fact(`memo: ${name}`, JSON.stringify(value)))))));
 }
 
