@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -117,6 +118,12 @@ def _root(
     context.default_map = profiles.defaults_for(context.command, values)
 
 
+@cache
+def command() -> Callable[..., object]:
+    """The tree as it is run. Built once in a process: it takes longer than most commands."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit.
 
@@ -127,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always; code 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted.
     """
     try:
-        app(args=profiles.to_front(sys.argv[1:] if arguments is None else arguments), prog_name="perdure")
+        command()(args=profiles.to_front(sys.argv[1:] if arguments is None else arguments), prog_name="perdure")
     except KeyboardInterrupt:
         sys.exit(_EXIT_INTERRUPTED)
     except BrokenPipeError:

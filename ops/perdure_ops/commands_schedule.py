@@ -202,6 +202,7 @@ def update(
         end_time, jitter, overlap_policy, catchup_window, pause_on_failure, remaining_actions, notes, memo,
         execution_timeout, run_timeout, task_timeout,
     )  # fmt: skip
+    given.check()
     _run(
         address,
         namespace,

@@ -109,6 +109,17 @@ class Given:
         """
         if not (self.cron or self.interval or self.calendar):
             raise CliError("say when it fires: give --cron, --interval or --calendar")
+        return self._of_nothing(paused=paused)
+
+    def check(self) -> None:
+        """Refuse what is wrong whatever the schedule is, before anybody is asked for it.
+
+        Raises:
+            CliError: an option is wrong.
+        """
+        self._of_nothing(paused=False)
+
+    def _of_nothing(self, *, paused: bool) -> Schedule:
         action = ScheduleActionStartWorkflow(
             self.type or "", id=self.workflow_id or "-", task_queue=self.task_queue or "-"
         )

@@ -32,8 +32,12 @@ class Run:
 
     def without_namespace(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command that takes no namespace."""
+        return self.run_line(*arguments, "--address", self.address)
+
+    def run_line(self, *line: str) -> tuple[int, str, str]:
+        """Run a command that takes no address either."""
         with pytest.raises(SystemExit) as ended:
-            cli.main((*arguments, "--address", self.address))
+            cli.main(line)
         captured = self._capsys.readouterr()
         assert isinstance(ended.value.code, int)
         assert "Traceback" not in captured.err

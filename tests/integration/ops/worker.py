@@ -8,7 +8,7 @@ from typing import Any
 from perdure import activity, workflow
 from perdure.client import Client
 from perdure.common import RetryPolicy, SearchAttributeKey
-from perdure.exceptions import ApplicationError
+from perdure.exceptions import ActivityError, ApplicationError
 from perdure.worker import Worker
 
 TASK_QUEUE = "shop"
@@ -44,6 +44,53 @@ class Basket:
         """No more."""
         self.closed = True
 
+    @workflow.query
+    def count(self) -> int:
+        """How many items there are."""
+        return len(self.items)
+
+    @workflow.update
+    def put(self, item: Any) -> int:
+        """Put something in, and tell how many there are then."""
+        self.items.append(item)
+        return len(self.items)
+
+
+@activity.defn
+async def approve() -> str:
+    """Left to somebody outside."""
+    activity.raise_complete_async()
+
+
+@workflow.defn
+class Approval:
+    """Two activities, one after the other, that somebody outside ends; the second may fail."""
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        answers = []
+        for name in ("first", "second"):
+            try:
+                answer = await workflow.execute_activity(
+                    approve,
+                    activity_id=name,
+                    start_to_close_timeout=timedelta(minutes=5),
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                )
+            except ActivityError as error:
+                answer = str(error.cause)
+            answers.append(answer)
+        return answers
+
+
+@workflow.defn
+class Echo:
+    """Ends with what it is given."""
+
+    @workflow.run
+    async def run(self, value: Any) -> Any:
+        return value
+
 
 @workflow.defn
 class Order:
@@ -62,4 +109,6 @@ class Order:
 
 def make_worker(client: Client) -> Worker:
     """All of the above."""
-    return Worker(client, task_queue=TASK_QUEUE, workflows=[Basket, Order], activities=[refuse])
+    return Worker(
+        client, task_queue=TASK_QUEUE, workflows=[Approval, Basket, Echo, Order], activities=[approve, refuse]
+    )

@@ -1,17 +1,14 @@
-"""What every command has, whatever it does: help with an example, output for programs, a way to try changes."""
+"""What every command has, whatever it does: output for programs, a way to try changes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from perdure_ops.cli import app
+from tests.support.commands import COMMANDS, options
 
 #: They run until they are stopped; what they print is a log.
 SERVERS = {"dev", "server"}
@@ -28,37 +25,16 @@ ASKING = {
 }
 
 
-def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    below = getattr(command, "commands", None)
-    if below is None:
-        yield path, command
-        return
-    for name, inner in below.items():
-        yield from commands(inner, f"{path} {name}".strip())
-
-
-COMMANDS = dict(commands(get_command(app)))
-
-
-def options(command: Any) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts}
-
-
-@pytest.mark.parametrize("path", COMMANDS)
-def test_its_help_has_an_example_of_itself(path: str) -> None:
-    assert f"Example: perdure {path}" in (COMMANDS[path].help or "")
-
-
 @pytest.mark.parametrize("path", sorted(COMMANDS.keys() - SERVERS))
 def test_it_prints_for_programs_too(path: str) -> None:
-    assert {"--output", "-o"} <= options(COMMANDS[path])
+    assert {"--output", "-o"} <= options(path)
 
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_what_asks_can_be_told_not_to_and_tried(path: str) -> None:
     asks = path in ASKING
-    assert ("--yes" in options(COMMANDS[path])) == asks
-    assert ("--dry-run" in options(COMMANDS[path])) == asks
+    assert ("--yes" in options(path)) == asks
+    assert ("--dry-run" in options(path)) == asks
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
