@@ -297,7 +297,7 @@ def test_what_follows_from_history_goes_where_its_owner_looks_for_it(history: To
     assert new[:4] == (NEW.timers, home, keys.fenced_key("r/t1", home, 0), codec.encode(timer))
     summary = ExecutionSummary(
         workflow_id="w", run_id="r", workflow_type="T", task_queue="q", status=WorkflowStatus.RUNNING,
-        start_time_ms=1, version=3, first_execution_run_id="r",
+        start_time_ms=1, version=3, first_execution_run_id="r", execution_time_ms=1, history_length=1,
     )  # fmt: skip
     record = LogRecord(NAMES.executions, 0, 4, keys.fenced_key("r", 0, 1), codec.encode(summary), 7, keys.WAITS_HEADERS)
     found = translation.summary(record)
