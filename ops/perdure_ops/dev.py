@@ -116,7 +116,9 @@ def run_dev(options: DevOptions, announce: Callable[[str], None]) -> None:
             text = f"Development server at {options.host}:{port}, namespace {options.namespace}."
             sources = (LagSource(log, names, "dev"), partial(read_side_samples, read_side, names.namespace))
             site = _site(options, log, names)
-            endpoints = HttpEndpoints(page, engine, "Perdure dev", text, sources, site=site)
+            endpoints = HttpEndpoints(
+                page, engine, "Perdure dev", text, sources, site=site, waiting_for=read_side.waiting_for
+            )
             endpoints.start()
             started.callback(endpoints.stop)
         stop.wait()

@@ -14,7 +14,7 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from perdure_ops.errors import CliError
@@ -36,11 +36,15 @@ _INDEX = """<!doctype html>
 <style>body {{ font-family: system-ui, sans-serif; margin: 3rem auto; max-width: 40rem; line-height: 1.6 }}</style>
 </head><body><h1>{title}</h1><p>{text}</p>
 <ul><li><a href="healthz">healthz</a>: the process is alive</li>
-<li><a href="readyz">readyz</a>: every partition it owns is restored and worked on</li>
+<li><a href="readyz">readyz</a>: every partition it owns is restored and worked on, and its lists are complete</li>
 <li><a href="partitions">partitions</a>: where each partition stands, as JSON</li>
 <li><a href="metrics">metrics</a>: counters for Prometheus</li></ul>
 </body></html>
 """
+
+
+#: What readiness says besides, in a process that does not answer lists.
+NO_READ_SIDE = "there is no read side in this process: lists and counts are answered by others of this namespace"
 
 
 def _not_ready(partitions: Sequence[PartitionStatus]) -> str:
@@ -107,6 +111,8 @@ class HttpEndpoints:
         text: what the index page says below it.
         sources: what else ``/metrics`` shows; asked each time.
         site: the web UI and the HTTP API; closed by :meth:`stop`.
+        waiting_for: what the process waits for besides its engine, asked each time; empty: nothing.
+        note: what readiness says besides.
     """
 
     def __init__(
@@ -118,6 +124,8 @@ class HttpEndpoints:
         sources: Sequence[Source] = (),
         *,
         site: Site | None = None,
+        waiting_for: Callable[[], str] = str,
+        note: str = "",
     ) -> None:
         self._listener = listener
         self._engine = engine
@@ -125,6 +133,8 @@ class HttpEndpoints:
         self._text = text
         self._sources = sources
         self._site = site
+        self._waiting_for = waiting_for
+        self._note = note
         self._server: uvicorn.Server | None = None
         self._stopping = False
         self._lock = threading.Lock()
@@ -172,9 +182,12 @@ class HttpEndpoints:
             return PlainTextResponse("ok\n")
 
         async def readyz(_: Request) -> Response:
-            if self._engine.ready:
-                return PlainTextResponse("ready\n")
-            return PlainTextResponse(_not_ready(self._engine.status()), status_code=503)
+            if not self._engine.ready:
+                return PlainTextResponse(_not_ready(self._engine.status()), status_code=503)
+            waiting_for = self._waiting_for()
+            if waiting_for:
+                return PlainTextResponse(f"not ready: {waiting_for}\n", status_code=503)
+            return PlainTextResponse(f"ready\n{self._note}\n" if self._note else "ready\n")
 
         async def partitions(_: Request) -> Response:
             return JSONResponse([status._asdict() for status in self._engine.status()])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from perdure_ops.addresses import check_kafka_address
 from perdure_ops.errors import CliError
-from perdure_ops.http_endpoints import HttpEndpoints, bind, check_access
+from perdure_ops.http_endpoints import NO_READ_SIDE, HttpEndpoints, bind, check_access
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_ops.stopping import StopRequest
 from perdure_ops.supervisor import READY_PREFIX, ChildSpec, Supervisor
@@ -27,6 +27,7 @@ from perdure_runtime.connect import without_secrets
 from perdure_runtime.garbage import collect_less_often
 
 if TYPE_CHECKING:
+    from perdure_ops.web.site import Site
     from perdure_runtime.engine import Engine
     from perdure_runtime.log import Log
     from perdure_schemas.topics import TopicNames
@@ -212,23 +213,28 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         engine.start()
         started.callback(engine.stop)
         sources: list[Source] = [LagSource(log, names, instance)]
+        waiting_for: Callable[[], str] = str
+        note = NO_READ_SIDE
         if options.read_side:
             read_side = ReadSide(log, names, state_folder / "readside", instance=instance)
             read_side.start()
             started.callback(read_side.stop)
             sources.append(partial(read_side_samples, read_side, names.namespace))
+            waiting_for, note = read_side.waiting_for, ""
         if options.relay:
             relay = Relay(log, names, instance=instance)
             relay.start()
             started.callback(relay.stop)
         if page is not None:
-            endpoints = HttpEndpoints(
-                page, engine, "Perdure server", f"Instance {instance}, {without_secrets(options.address)}.", sources
-            )
+            text = f"Instance {instance}, {without_secrets(options.address)}."
+            endpoints = HttpEndpoints(page, engine, "Perdure server", text, sources, waiting_for=waiting_for, note=note)
             endpoints.start()
             started.callback(endpoints.stop)
         if ui is not None:
-            served = _serve_ui(options, ui, engine, log, names, instance)
+            text, site = f"Instance {instance}.", _site(options, log, names)
+            served = HttpEndpoints(ui, engine, "Perdure server", text, site=site, waiting_for=waiting_for, note=note)
+            served.start()
+            _logger.info("event=web_ui host=%s port=%d", options.ui_host, served.port)
             started.callback(served.stop)
         watching = threading.Thread(
             target=_watch_start, args=(engine, announce, stop), name="perdure-starting", daemon=True
@@ -239,17 +245,11 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         _logger.info("event=stopping")
 
 
-def _serve_ui(
-    options: ServerOptions, listener: socket.socket, engine: Engine, log: Log, names: TopicNames, instance: str
-) -> HttpEndpoints:
+def _site(options: ServerOptions, log: Log, names: TopicNames) -> Site:
     from perdure_ops.http_api.guards import Access
     from perdure_ops.web.site import Site
 
-    site = Site(log, names, Access(options.ui_host, options.api_token, options.allowed_hosts))
-    endpoints = HttpEndpoints(listener, engine, "Perdure server", f"Instance {instance}.", site=site)
-    endpoints.start()
-    _logger.info("event=web_ui host=%s port=%d", options.ui_host, endpoints.port)
-    return endpoints
+    return Site(log, names, Access(options.ui_host, options.api_token, options.allowed_hosts))
 
 
 def _watch_start(engine: Engine, announce: Callable[[], None], stop: StopRequest) -> None:

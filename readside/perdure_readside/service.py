@@ -93,6 +93,7 @@ class ReadSide:
         self._now_ms = now_ms
         self._stopping = threading.Event()
         self._reader: Reader | None = None
+        self._caught_up = threading.Event()
         self._parts: tuple[ExecutionIndex, Folder] | None = None
         self._thread = threading.Thread(target=self._run, name="perdure-read-side", daemon=True)
 
@@ -107,6 +108,15 @@ class ReadSide:
             self._reader.wake()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
+
+    def waiting_for(self) -> str:
+        """What has to happen before lists are complete; empty: they are. May be called from any thread.
+
+        They are once the index has what the topic held when this life of the read side began.
+        """
+        if self._parts is None:
+            return "the read side is starting"
+        return "" if self._caught_up.is_set() else "the read side folds the runs into its index"
 
     def overview(self) -> Overview | None:
         """What it has now; ``None`` while it starts, or cannot be asked. May be called from any thread."""
@@ -150,6 +160,7 @@ class ReadSide:
             opened.callback(folder.close)
             self._parts = (index, folder)
             opened.callback(setattr, self, "_parts", None)
+            opened.callback(self._caught_up.clear)
             _Answering(self, log, names, index, folder, opened).run()
 
 
@@ -177,6 +188,8 @@ class _Answering:
         """Answer until the read side is stopped."""
         committed_s = followed_s = time.monotonic()
         more = False
+        places = [TopicPartition(self._names.executions, number) for number in range(self._names.partitions)]
+        ends = {place.partition: self._log.watermarks(place)[1] for place in places}
         while not self._side._stopping.is_set():
             self._membership.poll()
             records = self._reader.poll(_REQUESTS_PER_POLL_MAX, 0.0 if more else _FOLLOW_S)
@@ -187,6 +200,10 @@ class _Answering:
                 # A batch at a time, so that a question never waits for a long fold.
                 more = self._folder.fold_some()
                 followed_s = now_s
+            if not self._side._caught_up.is_set():
+                positions = self._folder.positions
+                if all(positions[partition] >= end for partition, end in ends.items()):
+                    self._side._caught_up.set()
             if self._done and now_s - committed_s >= _COMMIT_S:
                 committed_s = now_s
                 self._membership.commit(self._done)

@@ -17,7 +17,8 @@ _HEAD = """\
 Written by `python -m tests.support.metrics_table` from `runtime/perdure_runtime/metrics.py`; a test compares the two.
 
 Engines (`perdure server --http-port 8080`, `perdure dev`) serve metrics at `/metrics`, their health at `/healthz` (the
-process lives) and their readiness at `/readyz` (every partition it owns is restored and worked on). Worker processes
+process lives) and their readiness at `/readyz`: every partition it owns is restored and worked on, and its read side
+has the runs that were there when it started; without one it says that lists are answered elsewhere. Worker processes
 serve theirs with `python -m perdure.worker MODULE:FUNCTION --metrics-address 0.0.0.0:9464`, or in code:
 
 ```python

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +46,21 @@ def _get(server: DevServer, path: str) -> str:
         return text
 
 
+def _ready(server: DevServer) -> str:
+    """What readiness says, once it is there: the read side starts behind the engine."""
+    for _ in range(600):
+        try:
+            return _get(server, "readyz")
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            assert error.read().startswith(b"not ready: the read side")
+        threading.Event().wait(0.1)
+    raise AssertionError("it was never ready")
+
+
 def test_health_readiness_and_metrics_are_served(server: DevServer) -> None:
     assert _get(server, "healthz") == "ok\n"
-    assert _get(server, "readyz") == "ready\n"
+    assert _ready(server) == "ready\n"
     metrics = _get(server, "metrics")
     assert "perdure_engine_ready 1.0" in metrics
     for role in ("history", "matching", "timers"):

@@ -8,12 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from perdure_ops.http_endpoints import NO_READ_SIDE
 from perdure_schemas.topics import TOPICS
 from tests.e2e.cli.processes import ROOT, environment, free_port, perdure, perdure_command
 from tests.e2e.cli.worker_process import WORKER_PROCESS
@@ -85,6 +88,48 @@ def test_one_process_creates_its_topics_and_runs_workflows(
     rows = json.loads(perdure("topics", "describe", "--address", address, "-n", kafka_namespace, "-o", "json").stdout)
     assert {row["topic"] for row in rows} == {f"perdure.{kafka_namespace}.{spec.name}" for spec in TOPICS}
     assert {row["partitions"] for row in rows} == {2}
+
+
+def test_the_http_api_on_kafka_with_and_without_a_read_side_in_the_process(
+    kafka_bootstrap: str, kafka_namespace: str, tmp_path: Path
+) -> None:
+    address = f"kafka://{kafka_bootstrap}"
+    ports = free_port(), free_port()
+    common = ("--partitions", "2", "--no-standbys", "--ui-port")
+    first = (*common, str(ports[0]))
+    second = (*common, str(ports[1]), "--no-read-side", "--instance", "second")
+    with (
+        _server(address, kafka_namespace, tmp_path / "first", *first),
+        _server(address, kafka_namespace, tmp_path / "second", *second),
+        httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=90) as listing,
+        httpx.Client(base_url=f"http://127.0.0.1:{ports[1]}", timeout=90) as other,
+    ):
+        assert _readiness(listing) == "ready\n"
+        assert _readiness(other) == f"ready\n{NO_READ_SIDE}\n"
+        new = {"workflow_id": "a/b", "workflow_type": "Nobody", "task_queue": "nobody", "args": [1.50]}
+        started = other.post("/api/v1/workflows", json=new)
+        assert started.status_code == 201, started.text
+        run_id = started.json()["run_id"]
+        for api in (listing, other):
+            described = api.get("/api/v1/workflows/a%2Fb").json()
+            assert (described["run_id"], described["status"]) == (run_id, "RUNNING")
+            listed = api.get("/api/v1/workflows", params={"query": "WorkflowId = 'a/b'"})
+            assert [run["run_id"] for run in listed.json()["runs"]] == [run_id], listed.text
+        event = listing.get("/api/v1/workflows/a%2Fb/history").json()["events"][0]
+        assert (event["event_type"], event["attributes"]["input"]) == ("WorkflowExecutionStarted", [1.5])
+        assert "<title>Perdure</title>" in other.get("/workflows/a%2Fb").text
+
+
+def _readiness(api: httpx.Client) -> str:
+    """What readiness says, once it is there."""
+    for _ in range(600):
+        answer = api.get("/readyz")
+        if answer.status_code == 200:
+            return answer.text
+        assert answer.status_code == 503
+        assert answer.text.startswith("not ready: ")
+        threading.Event().wait(0.1)
+    raise AssertionError(f"it was never ready: {answer.text}")
 
 
 def test_a_process_for_each_role_survives_the_kill_of_one(

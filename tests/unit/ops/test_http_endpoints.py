@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from perdure_ops.errors import CliError
-from perdure_ops.http_endpoints import HttpEndpoints, bind
+from perdure_ops.http_endpoints import NO_READ_SIDE, HttpEndpoints, bind
 from perdure_runtime.metrics import ROLE_COUNTERS, ROLE_GAUGES, Sample
 from perdure_runtime.stats import PartitionStatus, ProcessorStats
 
@@ -63,6 +63,20 @@ def test_readiness_follows_the_engine(endpoints: HttpEndpoints, engine: FakeEngi
     )
     engine.ready = True
     assert _get(endpoints, "readyz") == (200, "ready\n")
+
+
+def test_readiness_waits_for_the_read_side_or_says_that_there_is_none(engine: FakeEngine) -> None:
+    engine.ready = True
+    waits = ["the read side is starting", ""]
+    listener = bind("127.0.0.1", 0, "--http-port")
+    started = HttpEndpoints(listener, engine, "", "", waiting_for=lambda: waits[0], note=NO_READ_SIDE)
+    started.start()
+    try:
+        assert _get(started, "readyz") == (503, "not ready: the read side is starting\n")
+        del waits[0]
+        assert _get(started, "readyz") == (200, f"ready\n{NO_READ_SIDE}\n")
+    finally:
+        started.stop()
 
 
 def test_metrics_are_the_engines_counters_by_role(endpoints: HttpEndpoints, engine: FakeEngine) -> None:
