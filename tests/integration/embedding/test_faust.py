@@ -12,7 +12,8 @@ from perdure.client import Client
 from perdure.kafka import _running as running_module
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
-from tests.integration.triggers.conftest import Topics, until
+from tests.integration.triggers.conftest import Topics
+from tests.support.waiting import until
 
 faust = pytest.importorskip("faust", reason="faust-streaming is not installed: pip install perdure[faust]")
 

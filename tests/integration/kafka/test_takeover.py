@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from perdure_runtime.kafka import KafkaLog
 from perdure_runtime.log import TopicPartition
 from perdure_schemas.topics import TopicNames
 from tests.support.processes import PythonProcess
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -25,13 +23,6 @@ PARTITIONS = 2
 WORKFLOWS = 40
 DEADLINE_S = 90.0
 SESSION_TIMEOUT_MS = "6000"
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {DEADLINE_S:g} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 def states(engine: Engine) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,24 +14,12 @@ from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
 from tests.integration.ops.conftest import Run
 from tests.integration.ops.worker import TASK_QUEUE
-
-TIMEOUT_S = 60.0
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 
 @pytest.fixture
 def workflow_id() -> str:
     return f"w-{uuid.uuid4().hex[:8]}"
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """The first true result."""
-    waiting = threading.Event()
-    for _ in range(int(TIMEOUT_S / 0.05)):
-        found = look()
-        if found:
-            return found
-        waiting.wait(0.05)
-    raise AssertionError("it never came to pass")
 
 
 def test_task_queue_describe(run: Run, workflow_id: str) -> None:
@@ -51,7 +37,7 @@ def test_task_queue_describe(run: Run, workflow_id: str) -> None:
         types = json.loads(run.ok("task-queue", "describe", f"{workflow_id}-idle", "-o", "json"))["types"]
         return [(row["backlog"], row["held_back"]) for row in types if row["type"] == "workflow"] == [(1, 1)]
 
-    until(paused)
+    wait_for(paused)
     assert "tasks wait until one comes" in run.ok("task-queue", "describe", f"{workflow_id}-idle")
     table = run.ok("task-queue", "describe", TASK_QUEUE)
     assert table.splitlines()[0].split()[:2] == ["type", "backlog"]
@@ -83,7 +69,7 @@ def test_workflow_trace(run: Run, workflow_id: str) -> None:
         pending = found["pending_activities"]
         return found if len(found["children"]) == 2 and pending and pending[0]["last_failure"] else None
 
-    found = until(tree)
+    found = wait_for(tree)
     assert [child["workflow_id"] for child in found["children"]] == [f"{workflow_id}/1", f"{workflow_id}/2"]
     assert {child["status"] for child in found["children"]} == {"RUNNING"}
     assert found["pending_activities"][0]["type"] == "refuse"

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.integration.ops.conftest import Run
 from tests.integration.ops.worker import TASK_QUEUE
-
-TIMEOUT_S = 60.0
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
 def schedule_id() -> str:
     return f"s-{uuid.uuid4().hex[:8]}"
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """The first true result."""
-    waiting = threading.Event()
-    for _ in range(int(TIMEOUT_S / 0.05)):
-        found = look()
-        if found:
-            return found
-        waiting.wait(0.05)
-    raise AssertionError("it never came to pass")
 
 
 def described(run: Run, schedule_id: str) -> dict[str, Any]:
@@ -98,7 +84,7 @@ def test_a_schedule_in_a_list_says_when_it_fired_last_and_next(run: Run, schedul
         rows = json.loads(run.ok("schedule", "list", "-o", "json"))
         return next((row for row in rows if row["schedule_id"] == schedule_id and row["last"]), None)
 
-    assert until(row)["next"].endswith("-01-01T00:00:00.000Z")
+    assert wait_for(row)["next"].endswith("-01-01T00:00:00.000Z")
 
 
 WHEN = ("--cron", "@daily")

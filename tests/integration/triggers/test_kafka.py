@@ -17,7 +17,8 @@ from perdure.kafka import _source as source_module
 from perdure.kafka._letters import letters_of, put_back
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
-from tests.integration.triggers.conftest import Topics, signals_of, started_with, until
+from tests.integration.triggers.conftest import Topics, signals_of, started_with
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 COUNT = 100

@@ -40,7 +40,8 @@ from perdure_ops import cli, record_letters
 from perdure_runtime.log import Log, LogError
 from perdure_schemas.keys import requested_run_id
 from perdure_schemas.topics import TopicNames
-from tests.integration.triggers.conftest import Topics, signals_of, started_with, until
+from tests.integration.triggers.conftest import Topics, signals_of, started_with
+from tests.support.waiting import until
 
 ORDER: dict[str, Any] = {"workflow": "Order", "task_queue": "nobody"}
 
