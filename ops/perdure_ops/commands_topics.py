@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from perdure_ops.errors import CliError
-from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, Yes
+from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, SubjectNaming, Yes
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -74,6 +74,54 @@ def describe(
     from perdure_ops import topic_changes
 
     topic_changes.describe(address, namespace, output)
+
+
+@app.command("register-schemas")
+def register_schemas(
+    schema_registry: Annotated[
+        str,
+        typer.Option(
+            "--schema-registry",
+            envvar="PERDURE_SCHEMA_REGISTRY",
+            metavar="URL",
+            help="http://HOST:8081 of the registry.",
+        ),
+    ],
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only of this topic, like history; repeat it for more. All if none.",
+            show_default=False,
+        ),
+    ] = None,
+    subjects: Annotated[
+        SubjectNaming, typer.Option(help="What subjects are named after.")
+    ] = SubjectNaming.TOPIC_RECORD,
+    registry_auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PERDURE_SCHEMA_REGISTRY_AUTH", metavar="TEXT", help="The Authorization header for the registry."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be registered.")] = False,
+    yes: Yes = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Register the schemas of the records in the topics, of all versions, with a schema registry.
+
+    What is there stays, so it may be run after every upgrade. Nothing is registered unless the registry finds all of
+    them compatible. Records keep their own framing, which names a schema by its fingerprint.
+
+    Example: perdure topics register-schemas --schema-registry http://registry:8081 --topic history --dry-run
+    """
+    from perdure_ops.registry_client import RegistryClient
+    from perdure_ops.schema_registration import run, wanted_schemas
+    from perdure_schemas.topics import TopicNames
+
+    wanted = wanted_schemas(TopicNames(namespace=namespace), subjects, topic or ())
+    run(RegistryClient(schema_registry, registry_auth), wanted, dry_run=dry_run, assume_yes=yes, output=output)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,14 @@ from perdure_ops.output import OutputFormat
 
 DEFAULT_ADDRESS = "localhost:7233"
 DEFAULT_NAMESPACE = "default"
+
+
+class SubjectNaming(StrEnum):
+    """How subjects of a schema registry are called: by topic and record, or by record (namespaces share these)."""
+
+    TOPIC_RECORD = "topic-record"
+    RECORD = "record"
+
 
 Address = Annotated[
     str,

@@ -16,6 +16,7 @@ SERVERS = {"dev", "server"}
 BATCH = ("signal", "cancel", "terminate", "pause", "unpause", "reset", "delete")
 ASKING = {
     "topics apply",
+    "topics register-schemas",
     "dlq replay",
     "reassign execute",
     "rebuild-state",
