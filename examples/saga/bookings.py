@@ -13,7 +13,7 @@ class Agency:
 
     Args:
         sold_out: What cannot be had.
-        lost_replies: Calls whose first reply gets lost, such as ``"book Hotel Roma"``.
+        lost_replies: Calls whose reply gets lost, each as often as it stands there, such as ``"book Hotel Roma"``.
     """
 
     def __init__(self, sold_out: Collection[str] = (), lost_replies: Collection[str] = ()) -> None:
@@ -30,10 +30,9 @@ class Agency:
 
     def give_back(self, booking_id: str) -> bool:
         """Whether there is such a booking that is given back now, or was before."""
-        what = self.bookings.pop(booking_id, None)
-        if what is not None:
+        if self.bookings.pop(booking_id, None) is not None:
             self.given_back.append(booking_id)
-            self._reply(f"give back {what}")
+        self._reply(f"give back {booking_id.partition('/')[2]}")
         return booking_id in self.given_back
 
     def _reply(self, call: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from examples.saga.bookings import Bookings
 from perdure import workflow
@@ -59,7 +61,7 @@ class BookTrip:
                     retry_policy=BOOKING_RETRIES,
                 )
         except (ActivityError, asyncio.CancelledError) as error:
-            given_back = await self._give_back(tried)
+            given_back = await self._finish(self._give_back(tried))
             if is_cancelled_exception(error):
                 raise
             return Outcome([], given_back, str(error.__cause__))
@@ -74,6 +76,15 @@ class BookTrip:
             ):
                 given_back.append(what)
         return given_back
+
+    async def _finish(self, way_back: Coroutine[Any, Any, list[str]]) -> list[str]:
+        """Go all of the way back, even if the workflow is cancelled in the middle of it."""
+        going = asyncio.create_task(way_back)
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            await going
+            raise
 
     def _booking_id(self, what: str) -> str:
         # The same in every attempt, so that a repeated call finds the booking it has made.

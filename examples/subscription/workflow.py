@@ -30,12 +30,15 @@ class Account:
         plan: What.
         first_charge: When the trial ends; the charges follow on that day of each month. Set by the first run.
         charges: How many there were.
+        cancelled: Whether the customer wants no more. It stands here because the next run does not get the signals of
+            this one again.
     """
 
     customer: str
     plan: str
     first_charge: datetime | None = None
     charges: int = 0
+    cancelled: bool = False
 
 
 @workflow.defn
@@ -45,7 +48,6 @@ class Subscription:
     @workflow.init
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._cancelled = False
         self._card_changed = False
 
     @workflow.run
@@ -56,7 +58,7 @@ class Subscription:
             due = months_after(account.first_charge, account.charges)
             # Who cancels keeps what is paid for, so the end comes on the day of the next charge.
             await workflow.sleep(due - workflow.now())
-            if self._cancelled:
+            if account.cancelled:
                 return "cancelled"
             if not await self._charge(due):
                 return "unpaid"
@@ -111,7 +113,7 @@ class Subscription:
 
     @workflow.signal
     def cancel(self) -> None:
-        self._cancelled = True
+        self._account.cancelled = True
 
     @workflow.signal
     def card_changed(self) -> None:

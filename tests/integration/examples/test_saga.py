@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from examples.saga.bookings import Agency, Bookings
@@ -72,3 +74,19 @@ async def test_a_trip_that_is_cancelled_is_given_back(skipping: WorkflowEnvironm
             await handle.result()
     assert isinstance(caught.value.cause, CancelledError)
     assert not agency.bookings
+
+
+async def test_a_cancellation_does_not_stop_the_way_back(skipping: WorkflowEnvironment) -> None:
+    agency = Agency(sold_out={"flight back"}, lost_replies=["give back flight out"] * 6)
+    bookings = Bookings(agency)
+    activities = [bookings.book, bookings.give_back]
+    async with Worker(skipping.client, task_queue=TASK_QUEUE, workflows=[BookTrip], activities=activities):
+        handle = await skipping.client.start_workflow(BookTrip.run, TRIP, id="trip", task_queue=TASK_QUEUE)
+        async with asyncio.timeout(60):
+            while not agency.given_back:
+                await asyncio.sleep(0.02)
+        await handle.cancel()  # the next attempts to give back the flight take a minute, without the hotel
+        with pytest.raises(WorkflowFailureError) as caught:
+            await handle.result()
+    assert isinstance(caught.value.cause, CancelledError)
+    assert agency.given_back == ["trip/flight out", "trip/hotel"]
