@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-LetterId = Annotated[str, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET, as `perdure dlq list` shows it.")]
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id, as `perdure dlq list` shows it.")]
 
 Topic = Annotated[
     str, typer.Option("--topic", help="The dead letters of this topic of yours, instead of the engine's own.")

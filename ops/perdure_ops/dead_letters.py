@@ -2,7 +2,9 @@
 
 Invariants: a letter is put back as it was, with one header more that names the letter; before that the topic is
 searched for this header, so a letter is put back once, whatever was interrupted. Nothing is put back that would do harm
-or nothing: what would be void by now, what is over, what stands for itself by its place in the log.
+or nothing: what would be void by now, what is over, what stands for itself by its place in the log. A record that a
+workflow emitted goes to its topic of the user's; a command of the namespace that this one was carried over from (see
+``migrate_partitions``) goes to this one's commands.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from perdure_ops.audit.reading import TopicScan
+from perdure_ops.emit_letters import Topics
 from perdure_ops.errors import CliError
 from perdure_runtime.dead_letters import is_cut
 from perdure_runtime.log import Log, LogRecord, NewRecord
@@ -30,7 +33,7 @@ _REPLAYABLE = (COMMANDS, TASKS, TIMERS)
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter. ``id`` names the record it is about: ``<topic>/<partition>/<offset>``."""
+    """A dead letter. ``id`` names the record it is about: ``<topic>/<partition>/<offset>``, or ``emit/<emit id>``."""
 
     id: str
     content: DeadLetter
@@ -72,7 +75,10 @@ def letters_of(log: Log, names: TopicNames) -> Iterator[Letter]:
                 content = codec.decode_as(record.value, DeadLetter)
             except codec.DecodeError:
                 continue  # written by a stranger: no record of ours is behind it
-            yield Letter(f"{content.topic}/{content.partition}/{content.offset}", content)
+            emitted = f"emit/{content.emit_id}"
+            yield Letter(
+                emitted if content.emit_id else f"{content.topic}/{content.partition}/{content.offset}", content
+            )
     finally:
         scan.close()
 
@@ -88,8 +94,12 @@ def subject_of(content: DeadLetter) -> tuple[Any, str]:
 def plan_replay(log: Log, names: TopicNames, letters: Sequence[Letter]) -> list[Plan]:
     """What would become of these letters now. Reads the topics concerned."""
     chosen = {letter.id: letter for letter in letters}
-    seen = _look(log, names, list(chosen.values()))
-    return [_plan(letter, names, seen) for letter in chosen.values()]
+    emitted = Topics(log, [letter.content for letter in chosen.values() if letter.content.emit_id])
+    seen = _look(log, names, [letter for letter in chosen.values() if not letter.content.emit_id])
+    return [
+        _plan_emitted(letter, emitted) if letter.content.emit_id else _plan(letter, names, seen)
+        for letter in chosen.values()
+    ]
 
 
 def put_back(log: Log, plans: Iterable[Plan]) -> int:
@@ -126,7 +136,7 @@ class _Seen:
 
 def _look(log: Log, names: TopicNames, letters: Sequence[Letter]) -> _Seen:
     seen = _Seen()
-    concerned = {letter.content.topic for letter in letters}
+    concerned = {_topic_of(letter.content, names) for letter in letters}
     topics = [spec for spec in _REPLAYABLE if names.of(spec) in concerned]
     if not topics:
         return seen
@@ -172,15 +182,37 @@ def _plan(letter: Letter, names: TopicNames, seen: _Seen) -> Plan:
     refusal = _refusal(content, names, seen)
     if refusal:
         return Plan(letter, Action.REFUSED, refusal)
+    partition = content.partition
+    if content.topic != names.commands and _topic_of(content, names) == names.commands:
+        partition = keys.partition_of(codec.decode_as(content.value, Command).workflow_id, names.partitions)
+    return _put(letter, _topic_of(content, names), partition)
+
+
+def _plan_emitted(letter: Letter, topics: Topics) -> Plan:
+    content = letter.content
+    place = topics.place_of(content)
+    if place:
+        return Plan(letter, Action.DONE, f"it stands at {place}")
+    if is_cut(content):
+        return Plan(letter, Action.REFUSED, "it was too large to be kept in full")
+    partition = topics.partition_for(content)
+    if partition is None:
+        return Plan(letter, Action.REFUSED, f"there is no topic {content.topic}: make it, then run this again")
+    return _put(letter, content.topic, partition)
+
+
+def _put(letter: Letter, topic: str, partition: int) -> Plan:
+    content = letter.content
     headers = tuple((name, value) for name, value in content.headers.items() if name != REPLAY_HEADER)
-    record = NewRecord(
-        content.topic,
-        content.partition,
-        content.key,
-        content.value,
-        headers=(*headers, (REPLAY_HEADER, letter.id.encode())),
-    )
+    replay = (REPLAY_HEADER, letter.id.encode())
+    record = NewRecord(topic, partition, content.key, content.value, headers=(*headers, replay))
     return Plan(letter, Action.REPLAY, "", record)
+
+
+def _topic_of(content: DeadLetter, names: TopicNames) -> str:
+    """The topic of this namespace that a letter's record is for: another namespace's letters came with its copy."""
+    is_copied = content.topic.startswith(f"{names.prefix}.") and content.topic.endswith(f".{COMMANDS.name}")
+    return names.commands if is_copied else content.topic
 
 
 def _refusal(content: DeadLetter, names: TopicNames, seen: _Seen) -> str:
@@ -189,17 +221,18 @@ def _refusal(content: DeadLetter, names: TopicNames, seen: _Seen) -> str:
         return "a history record counts by its place in the log; reset the workflow instead"
     if content.topic == names.workers:
         return "workers tell anew how they are, all the time"
-    if content.topic not in (names.commands, names.tasks, names.timers):
+    topic = _topic_of(content, names)
+    if topic not in (names.commands, names.tasks, names.timers):
         return f"{content.topic} is no topic of this namespace that the engine reads"
     if is_cut(content):
         return "it was too large to be kept in full"
     record, fault = subject_of(content)
     if record is None:
         return f"it still cannot be read: {fault}"
-    wanted = {names.commands: Command, names.tasks: TaskRecord, names.timers: TimerRecord}[content.topic]
+    wanted = {names.commands: Command, names.tasks: TaskRecord, names.timers: TimerRecord}[topic]
     if not isinstance(record, wanted):
         return f"a {type(record).__name__} does not belong into {content.topic}"
-    return "" if content.topic == names.commands else _fenced_refusal(content, seen)
+    return "" if topic == names.commands else _fenced_refusal(content, seen)
 
 
 def _fenced_refusal(content: DeadLetter, seen: _Seen) -> str:
