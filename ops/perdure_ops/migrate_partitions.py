@@ -22,7 +22,7 @@ from perdure_ops.migrating.copying import COPIED, Copy, Survey, commit_decided, 
 from perdure_ops.migrating.manifest import Manifest, difference, manifest_in, undecided
 from perdure_ops.output import OutputFormat, print_fields, progress
 from perdure_runtime.clock import wall_clock_ms
-from perdure_runtime.connect import KafkaAddress, names_of, open_log, parse_address
+from perdure_runtime.connect import KafkaAddress, names_of, open_log, parse_address, without_secrets
 from perdure_runtime.log import Log, TopicPartition
 from perdure_runtime.relay.service import RELAY
 from perdure_schemas.topics import COMMANDS, DEAD_LETTERS, EXECUTIONS, HISTORY, TASKS, TIMERS, TOPICS, TopicNames
@@ -308,8 +308,8 @@ def _opened(address: str, data: Path | None) -> Iterator[Log]:
         log = open_log(address)
     else:
         raise CliError(
-            "a development server runs an engine as long as it runs: stop it, and give its data folder with --data"
-            " (it is .perdure/dev if nothing else was asked for); or give a kafka:// address"
+            f"address {without_secrets(address)!r} is not one of Kafka. The log of a development server is carried over"
+            " while it is stopped: give its data folder with --data (.perdure/dev if it was not told otherwise)"
         )
     try:
         yield log

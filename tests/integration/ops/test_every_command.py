@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #: They run until they are stopped, or need what this file has not; by the file that runs them.
 ELSEWHERE = {
     "dev": "tests/e2e/cli/test_dev.py",
+    "migrate-partitions": "tests/integration/ops/test_migrate_partitions.py",
     "server": "tests/e2e/cli/test_server.py",
 }
 #: By the test's name: the commands that it calls.

@@ -26,6 +26,7 @@ VALUES = {
     "--end-time": "2026-01-02",
     "--module": "tests.integration.ops.worker",
     "--new-workflow-id": "new",
+    "--partitions": "5",
     "--query": "WorkflowType = 'Nobody'",
     "--start-time": "2026-01-01",
     "letter_id": "none/0/0",
@@ -47,7 +48,9 @@ MORE = {
     "worker deployment set-current-version": ("--build-id", "none"),
     "worker deployment set-ramping-version": ("--build-id", "none"),
 }
-KAFKA_ONLY = {path for path in COMMANDS if path.startswith(("topics ", "reassign ")) and path != "topics acls"}
+KAFKA_ONLY = {
+    path for path in COMMANDS if path.startswith(("topics ", "reassign ", "migrate")) and path != "topics acls"
+}
 #: Exit codes other than 1: they could not look, which is not the same as having found something.
 CODES = {"doctor": 2, "audit": 2, "dump": 2}
 
