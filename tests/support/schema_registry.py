@@ -50,6 +50,8 @@ class StubRegistry:
             case "GET", ["subjects", subject, "versions", number]:
                 version = len(self.subjects[subject]) if number == "latest" else int(number)
                 return 200, self._version(subject, version)
+            case "GET", ["schemas", "ids", number]:
+                return 200, {"schema": next(schema for schema, known in self._ids.items() if known == int(number))}
             case "POST", ["subjects", subject, "versions"]:
                 return self._register(subject, body["schema"])
             case "POST", ["compatibility", "subjects", subject, "versions", "latest"]:

@@ -12,8 +12,11 @@ from typing import Any
 import duckdb
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from examples.recipes import activity_times, executions_to_duckdb
+from examples.recipes.confluent_framing import Framing
 from examples.recipes.records import Reading, Schemas
 from perdure import activity, workflow
 from perdure.client import Client
@@ -25,7 +28,7 @@ from perdure_ops.output import OutputFormat
 from perdure_ops.registry_client import RegistryClient
 from perdure_ops.schema_registration import run, wanted_schemas
 from perdure_runtime.log import Log
-from perdure_schemas.topics import TopicNames
+from perdure_schemas.topics import EXECUTIONS, TopicNames
 from tests.support.platform import kafka_platform
 from tests.support.schema_registry import schema_registry
 from tests.support.user_topics import read_all
@@ -146,6 +149,35 @@ def test_a_registry_knows_the_schema_of_every_record(parcels: tuple[Log, TopicNa
             ids = {change.fields["workflow_id"] for batch in reading.changes() for change in batch if change.fields}
             reading.close()
             assert ids == {"parcel-0", "parcel-1", "parcel-2"}
+
+
+def test_a_framed_copy_is_read_by_the_registrys_own_deserialiser(
+    parcels: tuple[Log, TopicNames], kafka_bootstrap: str
+) -> None:
+    log, names = parcels
+    with schema_registry() as registry:
+        wanted = wanted_schemas(names, SubjectNaming.TOPIC_RECORD, ["executions"])
+        run(RegistryClient(registry.address), wanted, dry_run=False, assume_yes=True, output=OutputFormat.JSON)
+        client = SchemaRegistryClient({"url": registry.address})
+        log.create_topics({f"{names.executions}.framed": EXECUTIONS}, names.partitions)
+        counts = []
+        for _ in range(2):  # the second one goes on where the first one was
+            framing = Framing(kafka_bootstrap, client, names.executions)
+            counts.append(framing.copy())
+            framing.close()
+        assert counts[0] >= 3
+        assert counts[1] == 0
+        deserialise = AvroDeserializer(client)
+        records = read_all(log, framing.target)
+        assert len(records) == counts[0]
+        where = SerializationContext(framing.target, MessageField.VALUE)
+        runs = {record.key: deserialise(record.value, where) for record in records}
+        assert {run["workflow_id"]: run["status"] for run in runs.values()} == {
+            "parcel-0": "FAILED",
+            "parcel-1": "FAILED",
+            "parcel-2": "RUNNING",
+        }
+        assert set(runs) == {run["run_id"].encode() for run in runs.values()}
 
 
 async def test_a_table_shows_what_runs(parcels: tuple[Log, TopicNames], kafka_bootstrap: str) -> None:
