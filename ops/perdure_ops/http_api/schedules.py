@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
@@ -23,6 +21,7 @@ from perdure.common import TypedSearchAttributes
 from perdure_ops.http_api import fields
 from perdure_ops.http_api.context import REQUEST_S, Api
 from perdure_ops.http_api.operations import Answer, Nothing, Operations
+from perdure_ops.http_api.paging import page_token, page_token_text
 from perdure_ops.http_api.problems import ProblemError
 from perdure_ops.http_api.schedule_fields import (
     ActionField,
@@ -156,23 +155,14 @@ class Times(Answer, kw_only=True):
 async def list_schedules(api: Api, query: ListSchedulesQuery) -> SchedulePage:
     """List schedules, by id."""
     found = await api.client.list_schedules(
-        query.query or None, page_size=query.page_size, next_page_token=_token(query.page_token)
+        query.query or None, page_size=query.page_size, next_page_token=page_token(query.page_token)
     )
     await found.fetch_next_page()
     now_ms = (await api.client.connection()).now_ms()
-    token = found.next_page_token
     return SchedulePage(
         schedules=[schedule_row(entry.raw_entry, now_ms) for entry in found.current_page or ()],
-        next_page_token=None if token is None else base64.urlsafe_b64encode(token).decode(),
+        next_page_token=page_token_text(found.next_page_token),
     )
-
-
-def _token(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text, altchars=b"-_", validate=True) if text else None
-    except (binascii.Error, ValueError):
-        detail = "page_token is none; give the next_page_token of the page before, unchanged"
-        raise ProblemError(400, "INVALID_ARGUMENT", detail, "page_token") from None
 
 
 @operation("POST", "/schedules", {201: "It is there.", 409: "There is a schedule of that id."})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -16,7 +14,7 @@ from perdure.service import RPCError, RPCStatusCode
 from perdure_ops.http_api import fields
 from perdure_ops.http_api.context import REQUEST_S, Api
 from perdure_ops.http_api.operations import Answer, Nothing, Operations
-from perdure_ops.http_api.problems import ProblemError
+from perdure_ops.http_api.paging import page_token, page_token_text
 from perdure_ops.http_api.values import SearchAttribute, json_of, raw_values, typed_attributes
 from perdure_ops.http_api.views import FailureView, Run, RunDescription, described_run, failure_view, run_of
 from perdure_schemas.limits import HTTP_WAIT_MS_MAX
@@ -89,22 +87,13 @@ async def list_workflows(api: Api, query: ListQuery) -> RunPage:
     The answer holds everything that was in the log when the question was read.
     """
     found = api.client.list_workflows(
-        query.query or None, page_size=query.page_size, next_page_token=_token(query.page_token)
+        query.query or None, page_size=query.page_size, next_page_token=page_token(query.page_token)
     )
     await found.fetch_next_page()
-    token = found.next_page_token
     return RunPage(
         runs=[run_of(execution.raw_info) for execution in found.current_page or ()],
-        next_page_token=None if token is None else base64.urlsafe_b64encode(token).decode(),
+        next_page_token=page_token_text(found.next_page_token),
     )
-
-
-def _token(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text, altchars=b"-_", validate=True) if text else None
-    except (binascii.Error, ValueError):
-        detail = "page_token is none; give the next_page_token of the page before, unchanged"
-        raise ProblemError(400, "INVALID_ARGUMENT", detail, "page_token") from None
 
 
 @operation("GET", "/workflow-count")
