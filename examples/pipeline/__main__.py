@@ -8,13 +8,12 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.pipeline.workflow import TASK_QUEUE, Job, Pipeline
-from perdure.client import Client
+from examples.pipeline.workflow import TASK_QUEUE, Job, Loaded, Pipeline, make_worker
+from perdure.client import Client, WorkflowHandle
 
 ROWS = 2_000
 SERVER = ["-m", "perdure_ops", "dev", "--in-memory", "--headless", "--port", "0"]
@@ -27,13 +26,15 @@ class Outcome:
 
     Attributes:
         at_kill: How many were loaded when the worker was killed.
-        resumed_at: Where the next attempt went on.
+        resumed_at: Where the last attempt went on.
+        attempts: How many there were.
         doubled: How many stand in the target twice.
         lost: How many are missing there.
     """
 
     at_kill: int
     resumed_at: int
+    attempts: int
     doubled: int
     lost: int
 
@@ -57,20 +58,29 @@ async def run(address: str, rows: int, folder: Path) -> Outcome:
     job = Job(str(source), str(target))
     handle = await client.start_workflow(Pipeline.run, job, id="load", task_queue=TASK_QUEUE)
     with process(*WORKER, address):
-        await asyncio.to_thread(wait_for_rows, target, rows // 3)
-    at_kill = len(target.read_text().splitlines())
-    with process(*WORKER, address):
+        await until_under_way(handle, target, rows // 3)
+    at_kill = count(target)
+    async with make_worker(client):  # another one, in this process
         loaded = await handle.result()
     await client.close()
     found = target.read_text().splitlines()
     lost = set(written) - set(found)
-    return Outcome(at_kill, loaded.resumed_at, len(found) - len(set(found)), len(lost))
+    return Outcome(at_kill, loaded.resumed_at, loaded.attempts, len(found) - len(set(found)), len(lost))
 
 
-def wait_for_rows(target: Path, rows: int) -> None:
-    """Until so many are loaded."""
-    while not target.exists() or target.read_bytes().count(b"\n") < rows:
-        time.sleep(0.05)
+async def until_under_way(handle: WorkflowHandle[Pipeline, Loaded], target: Path, rows: int) -> None:
+    """Until so many rows are loaded, and the engine has heard of some of them."""
+    while True:
+        pending = (await handle.describe()).raw_description.pending_activities
+        heard = all(activity.last_heartbeat_time_ms is not None for activity in pending)
+        if heard and count(target) >= rows:
+            return
+        await asyncio.sleep(0.05)
+
+
+def count(target: Path) -> int:
+    """How many rows are loaded."""
+    return target.read_bytes().count(b"\n") if target.exists() else 0
 
 
 def address_of(server: subprocess.Popen[str]) -> str:

@@ -38,10 +38,11 @@ class Position:
 
 @dataclass
 class Loaded:
-    """The rows of the source; and those that the last attempt found loaded already."""
+    """How many rows the source has, at which one the last attempt went on, and which attempt that was."""
 
     rows: int
     resumed_at: int
+    attempts: int
 
 
 @activity.defn
@@ -57,7 +58,7 @@ def load_rows(job: Job) -> Loaded:
             here = Position(here.rows + 1, here.byte + len(row))
             # After the row: one that is killed here is loaded again, and none is left out. Costs next to nothing.
             activity.heartbeat(here)
-    return Loaded(here.rows, begun.rows)
+    return Loaded(here.rows, begun.rows, activity.info().attempt)
 
 
 @workflow.defn

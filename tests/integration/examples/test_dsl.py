@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from examples.dsl.__main__ import SHIPPED
+from examples.dsl import activities as activities_module
 from examples.dsl.activities import ACTIVITIES
 from examples.dsl.definition import DefinitionError, check
 from examples.dsl.workflow import TASK_QUEUE, Interpreter, start
@@ -19,6 +20,7 @@ from perdure.exceptions import ApplicationError
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
 
+SHIPPED = Path(activities_module.__file__).parent / "onboarding.json"
 SCORE = {"call": "credit_score", "with": ["$customer"], "as": "score"}
 
 
