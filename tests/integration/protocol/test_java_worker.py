@@ -145,9 +145,12 @@ async def test_a_java_worker_runs_activities(
         )
         assert (await heartbeat_seen(order)).activity_type == "wait_until_cancelled"
         await order.signal(Order.enough)
-        assert await asyncio.wait_for(order.result(), DEADLINE_S) == {
+        done = await asyncio.wait_for(order.result(), DEADLINE_S)
+        reserved = done.pop("reserved")
+        assert reserved["quantity"] == 7
+        assert reserved["attempt"] >= 2  # more, if the machine stood still for so long that the worker was missed
+        assert done == {
             "greeting": "Hello, Zoë, from Java!",
-            "reserved": {"quantity": 7, "attempt": 2},
             "refused": ["InvalidQuantity", True],
             "unknown": ["NotFoundError", True],
             "stopped": "CancelledError",
