@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from examples.pipeline.__main__ import run
 from examples.pipeline.workflow import Job, Loaded, Position, load_rows
 from perdure.testing import ActivityEnvironment
@@ -15,6 +17,7 @@ from tests.support.platform import running_engine
 ROWS = 600
 
 
+@pytest.mark.timeout(300)  # a process is started, and a silent one waited for
 async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     log = EmbeddedLog(None)
     with running_engine(log, TopicNames(partitions=2)):
