@@ -96,6 +96,19 @@ class Checkpoints:
         """A partition of the restored topic is ours: our next record there gets this offset."""
         self._next_offsets[partition] = next_offset
 
+    def disown(self, partition: int) -> None:
+        """A partition is not ours any more: state of it that waits for the next commit must never be written.
+
+        By the time of that commit the partition may have been folded further here, as a standby's, and newer state of
+        it be on disk.
+        """
+        prefix = partition.to_bytes(2, "big")
+        for batch in self._to_write:
+            for key in [key for key in batch.writes if key.startswith(prefix)]:
+                del batch.writes[key]
+        for offsets in (self._next_offsets, self._acknowledged_since, self._acknowledged):
+            offsets.pop(partition, None)
+
     def sent(self, acknowledgement: Ack, records: Sequence[NewRecord]) -> None:
         """Records were sent."""
         counts: dict[int, int] = {}

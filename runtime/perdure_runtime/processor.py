@@ -277,6 +277,7 @@ class Processor:
                     [TopicPartition(t, partition) for t in {self.role.restored_topic, *self.role.live_topics}]
                 )
                 self._store.drop_partition(partition)
+                self._checkpoints.disown(partition)
         self._note_phases()
         self._find_due()
         if not self._lost:
