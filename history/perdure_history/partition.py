@@ -161,6 +161,7 @@ class HistoryPartition:
         positions = self._positions
         if not positions.marks or positions.marks[-1] < epoch:
             positions.marks.append(epoch)
+        self._restore.end()
         unsent, self._restore = self._restore.unsent, None
         out: list[NewRecord] = []
         for run_id, time_ms, offset, effect in unsent:

@@ -95,18 +95,38 @@ class Restore:
             )
         if value.command_offset <= self._positions.recorded:
             return
-        if self._parts and self._parts[0][0].command_offset != value.command_offset:
-            self._ignored["decision is incomplete"] += len(self._parts)
-            self._parts.clear()
+        if self._parts and not self._goes_on(value):
+            self._end_parts(complete=value.command_offset > self._parts[0][0].command_offset)
         if not self._parts:
             self._parts_offset = record.offset
         self._parts.append((value, record.timestamp_ms, record.value))
-        if value.part < value.parts:
-            return
+        if value.part == value.parts:
+            self._end_parts(complete=True)
+
+    def _goes_on(self, value: HistoryRecord) -> bool:
+        """Whether a record is of the decision of which parts were read."""
+        first = self._parts[0][0]
+        return (value.command_offset, value.epoch) == (first.command_offset, first.epoch)
+
+    def _end_parts(self, *, complete: bool) -> None:
+        """No more parts of this decision come: it counts whole or not at all.
+
+        Owners decide in order, and begin with what their predecessor left incomplete. So where a later command is
+        decided, or the group has committed, this decision was in the log with all its parts; one that is missing was a
+        deleted run's, and compaction has removed it. Where the same command is decided anew, it was not.
+        """
         parts, self._parts = self._parts, []
+        if not complete:
+            self._ignored["decision is incomplete"] += len(parts)
+            return
         for part, time_ms, encoded in parts:
             self._fold_record(part, time_ms, encoded)
-        self._positions.recorded = value.command_offset
+        self._positions.recorded = parts[0][0].command_offset
+
+    def end(self) -> None:
+        """Nothing more is folded: the partition is taken over."""
+        if self._parts:
+            self._end_parts(complete=self._parts[0][0].command_offset < self._resend_from)
 
     def _fold_mark(self, record: LogRecord) -> None:
         mark = codec.decode_as(record.value, OwnerMark)
@@ -116,10 +136,6 @@ class Restore:
         marks = self._positions.marks
         if not marks or record.offset > marks[-1]:
             marks.append(record.offset)
-        if self._parts:
-            # What is missing of the decision would be void behind this mark.
-            self._ignored["decision is incomplete"] += len(self._parts)
-            self._parts.clear()
 
     def _fold_tombstone(self, record_id: str) -> None:
         run_id, _, what = record_id.partition("/")

@@ -105,7 +105,7 @@ class HistoryCheck:
         for run_id, (record, place) in self._orphans.items():
             what = expected_id(record).partition("/")[2]
             yield _breach("event-gap", f"the history begins with record {what!r}", place, record.workflow_id, run_id)
-        if self._parts:
+        if self._parts and self._parts[0].record.epoch == self.marks[-1]:
             yield self._half_decided()
 
     # --- which records count --------------------------------------------------------------------------------------
@@ -115,8 +115,6 @@ class HistoryCheck:
             mark = codec.decode_as(record.value, OwnerMark)
             if mark.source == self._source:
                 self.marks.append(record.offset)
-                # What is missing of a decision would be void behind the mark; the new owner decides it again.
-                self._parts.clear()
             return
         try:
             key = keys.parse_fenced_key(record.key or b"")
@@ -148,14 +146,28 @@ class HistoryCheck:
             message = f"command {value.command_offset} is decided after command {self._recorded}"
             self._tell("decided-twice", message, place, value)
             return
-        if self._parts and self._parts[0].record.command_offset != value.command_offset:
-            self._found(self._half_decided())
-            self._parts.clear()
+        if self._parts:
+            first = self._parts[0].record
+            if (first.command_offset, first.epoch) != (value.command_offset, value.epoch):
+                self._leave_parts(value, place)
         self._parts.append(_Part(value, place))
-        if value.part < value.parts:
+        if value.part == value.parts:
+            self._take_parts()
+
+    def _leave_parts(self, value: HistoryRecord, place: Place) -> None:
+        """Another decision begins before all parts of this one were read."""
+        first, last = self._parts[0].record, self._parts[-1].place
+        if value.command_offset > first.command_offset and place.offset > last.offset + 1:
+            self._take_parts()  # compaction has removed the part of a deleted run
             return
+        if value.epoch == first.epoch:
+            self._found(self._half_decided())
+        # Else what is missing would have been void behind the mark of the owner who decides it again.
+        self._parts.clear()
+
+    def _take_parts(self) -> None:
         parts, self._parts = self._parts, []
-        self._recorded = value.command_offset
+        self._recorded = parts[0].record.command_offset
         for part in parts:
             self._take_run_record(part.record, part.place)
         self._check_decision(parts)

@@ -181,6 +181,17 @@ def test_i2_a_decision_without_its_last_part_did_not_happen() -> None:
     assert third.deliver(history.command_log[1]), "the command is decided again"
 
 
+@pytest.mark.parametrize("committed", [0, 2], ids=["goes on", "committed"])
+def test_i2_a_decision_whose_last_part_was_removed_by_compaction_counts(committed: int) -> None:
+    history, first, _ = two_part_decision()
+    history.log.append(first)
+    if not committed:
+        history.send(start("later"), workflow_id="another")
+    for owner in (successor(history, committed=committed), successor(successor(history, committed=2), committed=2)):
+        assert owner.run("old").status is WorkflowStatus.TERMINATED
+        assert owner.handler.ignored["decision is incomplete"] == 0
+
+
 def test_i2_a_gap_puts_the_run_into_quarantine(caplog: pytest.LogCaptureFixture) -> None:
     history = History()
     history.send(start())

@@ -155,6 +155,15 @@ def test_i2_a_decision_that_a_mark_cuts_in_two_is_void() -> None:
     assert log.audit() == []
 
 
+def test_i2_what_compaction_has_removed_of_a_decision_is_not_missing() -> None:
+    log = LogBuilder()
+    log.start()
+    log.decide(signal("s1"), parts=2)
+    log.records.remove(log.decide(signal("gone"), first_id=4))  # as if it were the second part
+    log.decide(signal("s2"), first_id=4)
+    assert log.audit() == []
+
+
 def test_a_workflow_id_has_one_open_run() -> None:
     log = LogBuilder()
     log.start("first")
