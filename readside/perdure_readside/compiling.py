@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure_readside.attributes import (
@@ -43,6 +43,12 @@ __all__ = ["Compiled", "compile_count", "compile_page", "compile_schedules"]
 _DEFAULT_ORDER = (Order("StartTime", descending=True),)
 _GROUPS = ("ExecutionStatus", "WorkflowType", "TaskQueue", "WorkerDeploymentVersion")
 _NOWHERE = "0"
+#: The runs of rows of attributes; CROSS: those rows are read first.
+_JOINED = "CROSS JOIN executions e ON e.id = a.execution_id"
+_WITH_VALUE = "SELECT 1 FROM attributes WHERE "
+
+#: Whether a statement, with its parameters, gives few rows.
+IsRare = Callable[[str, Sequence[Value]], bool]
 _SQL_OPERATORS = {operator: operator.value for operator in Operator} | {Operator.NOT_EQUAL: "<>"}
 
 
@@ -73,8 +79,14 @@ def _runs(kinds: Mapping[str, Kind]) -> _Scope:
     return _Scope(SYSTEM_ATTRIBUTES, "attributes", kinds)
 
 
-def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_token: bytes, rows_max: int) -> Compiled:
+def compile_page(
+    found: ListFilter, text: str, kinds: Mapping[str, Kind], page_token: bytes, rows_max: int, is_rare: IsRare
+) -> Compiled:
     """The statement that gives a page of summaries.
+
+    Of the conditions that all have to hold, one on a search attribute that few runs fulfil is asked first, and the rest
+    of those few alone. If many runs fulfil each, runs are looked at in order until the page is full, and their
+    attributes one by one.
 
     Args:
         found: the parsed filter.
@@ -82,20 +94,20 @@ def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_t
         kinds: the types of the search attributes that runs have.
         page_token: from :meth:`Compiled.token`; empty for the first page.
         rows_max: the size of the page.
+        is_rare: told of each condition on a search attribute that has to hold, until one is rare.
 
     Raises:
         FilterError: an attribute or a value does not fit, or the token belongs to another filter.
     """
     if found.group_by:
         raise FilterError("GROUP BY is for counts; leave it out of a list")
-    where, parameters = _where(found.condition, _runs(kinds))
     terms = [_term(order, kinds) for order in found.order_by or _DEFAULT_ORDER] + [_Term("e.run_id", False)]
     checksum = zlib.crc32(text.encode())
-    source = "executions e"
-    if tuple(found.order_by or _DEFAULT_ORDER) == _DEFAULT_ORDER and _is_one_value(found.condition, kinds):
-        # An index has the runs of one value in this order: however many there are, only a page of them is read.
-        source = "attributes a CROSS JOIN executions e ON e.id = a.execution_id"
-        where, parameters = "a.name = ? AND a.value = ?", [parameters[0], parameters[1]]
+    in_order = tuple(found.order_by or _DEFAULT_ORDER) == _DEFAULT_ORDER
+    source = _source(found.condition, _runs(kinds), is_rare, in_order=in_order)
+    where, parameters = source.where, source.parameters
+    if source.is_ordered and in_order:
+        # However many runs have the value, only a page of them is read.
         terms[0] = _Term("a.start_ms", True)
     if page_token:
         behind, behind_parameters = _behind(terms, _read_token(page_token, checksum, len(terms)))
@@ -103,9 +115,73 @@ def compile_page(found: ListFilter, text: str, kinds: Mapping[str, Kind], page_t
         parameters = [*parameters, *behind_parameters]
     columns = ", ".join(term.expression for term in terms)
     order = ", ".join(f"{number + 2}{' DESC' if term.descending else ''}" for number, term in enumerate(terms))
-    sql = f"SELECT e.summary, {columns} FROM {source} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - ours
+    sql = f"SELECT e.summary, {columns} FROM {source.tables} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - ours
     selected = [value for term in terms for value in term.parameters]
     return Compiled(sql, [*selected, *parameters, rows_max], len(terms), checksum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where runs are taken from, with its parameters, and the condition for them with its own."""
+
+    tables: str
+    where: str
+    parameters: list[Value]
+    is_ordered: bool = False
+
+
+def _source(condition: Condition | None, scope: _Scope, is_rare: IsRare, *, in_order: bool) -> _Source:
+    parts = _conjuncts(condition)
+    ours = {number: test for number, part in enumerate(parts) if (test := _value_test(part, scope)) is not None}
+    if in_order and len(parts) == 1 and _is_equality(parts[0]):
+        first = next(iter(ours), None)
+    else:
+        first = next((number for number, (sql, values) in ours.items() if is_rare(_WITH_VALUE + sql, values)), None)
+    tables, is_ordered = "executions e", False
+    tests: list[str] = []
+    asked_first: list[Value] = []
+    parameters: list[Value] = []
+    for number, part in enumerate(parts):
+        sql, values = ours[number] if number in ours else _where(part, scope)
+        if number == first and _is_equality(part):
+            # A run has a value once, and the index of values has its runs from the newest to the oldest.
+            tables, is_ordered = f"attributes a {_JOINED}", True
+        elif number == first:
+            tables, asked_first = f"(SELECT DISTINCT execution_id FROM attributes WHERE {sql}) a {_JOINED}", values  # noqa: S608 - ours
+            continue
+        elif number in ours:
+            sql = f"EXISTS (SELECT 1 FROM attributes WHERE execution_id = e.id AND {sql})"  # noqa: S608 - ours
+        tests.append(f"({sql})")
+        parameters += values
+    return _Source(tables, " AND ".join(tests) or "1", asked_first + parameters, is_ordered)
+
+
+def _conjuncts(condition: Condition | None) -> list[Condition]:
+    """The conditions that all have to hold."""
+    if isinstance(condition, And):
+        return [part for one in condition.conditions for part in _conjuncts(one)]
+    return [] if condition is None else [condition]
+
+
+def _value_test(condition: Condition, scope: _Scope) -> tuple[str, list[Value]] | None:
+    """The test of one row of attributes, for a condition that such a row fulfils; ``None``: it is another condition.
+
+    Raises:
+        FilterError: the value does not have the attribute's type.
+    """
+    if not isinstance(condition, Comparison | OneOf | Between | StartsWith) or condition.name in scope.system:
+        return None
+    kind = scope.kinds.get(condition.name)
+    if kind in (None, Kind.TEXT):
+        return None
+    if isinstance(condition, Comparison) and condition.operator is Operator.NOT_EQUAL:
+        return None
+    test, values = _test(condition, kind)
+    return f"name = ? AND value {test}", [condition.name, *values]
+
+
+def _is_equality(condition: Condition) -> bool:
+    return isinstance(condition, Comparison) and condition.operator is Operator.EQUAL
 
 
 def compile_count(found: ListFilter, kinds: Mapping[str, Kind]) -> Compiled:
@@ -148,13 +224,6 @@ def compile_schedules(found: ListFilter, kinds: Mapping[str, Kind], behind: str,
         f" WHERE e.schedule_id > ? AND ({where}) ORDER BY e.schedule_id, e.run_id LIMIT ?"
     )
     return Compiled(sql, [behind, *parameters, rows_max])
-
-
-def _is_one_value(condition: Condition | None, kinds: Mapping[str, Kind]) -> bool:
-    """Whether a condition is no more than that a search attribute has a value."""
-    if not isinstance(condition, Comparison) or condition.operator is not Operator.EQUAL:
-        return False
-    return condition.name not in SYSTEM_ATTRIBUTES and kinds.get(condition.name) not in (None, Kind.TEXT)
 
 
 @dataclass(frozen=True, slots=True)

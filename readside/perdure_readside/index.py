@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perdure_readside.attributes import STATUS_NAMES, Kind, custom_values
 from perdure_readside.compiling import compile_count, compile_page, compile_schedules
-from perdure_readside.filters import FilterError, parse
+from perdure_readside.filters import FilterError, Value, parse
 from perdure_schemas import codec
 from perdure_schemas.records import ExecutionSummary, ScheduleSummary, VersioningBehavior, WorkflowStatus
 
@@ -24,10 +24,12 @@ __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 _logger = logging.getLogger("perdure.readside")
 
 #: Grows with every change of the tables or of what stands in them.
-_VERSION = 5
+_VERSION = 6
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
+#: Of so many rows at most, all may be looked at for a page.
+_RARE_MAX = 20_000
 _CLEARED = ("executions", "attributes", "schedules", "schedule_attributes", "kinds", "places")
 #: Behaviours as users write them.
 _BEHAVIORS = {VersioningBehavior.PINNED: "Pinned", VersioningBehavior.AUTO_UPGRADE: "AutoUpgrade"}
@@ -59,7 +61,7 @@ CREATE TABLE attributes (
     execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL, start_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attributes_by_value ON attributes (name, value, start_ms DESC, execution_id);
-CREATE INDEX attributes_by_execution ON attributes (execution_id, name);
+CREATE INDEX attributes_by_execution ON attributes (execution_id, name, value);
 CREATE TABLE kinds (name TEXT PRIMARY KEY, kind TEXT NOT NULL) STRICT;
 """
 _UPSERT = """
@@ -229,7 +231,7 @@ class ExecutionIndex:
             FilterError: the filter or the token makes no sense.
         """
         rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
-        statement = compile_page(parse(text), text, self._kinds, page_token, rows_max + 1)
+        statement = compile_page(parse(text), text, self._kinds, page_token, rows_max + 1, self._is_rare)
         summaries: list[bytes] = []
         size_bytes = 0
         token = b""
@@ -240,6 +242,11 @@ class ExecutionIndex:
             summaries.append(row[0])
             token = statement.token(row)
         return Page(summaries, b"")
+
+    def _is_rare(self, sql: str, parameters: Sequence[Value]) -> bool:
+        counting = f"SELECT count(*) FROM ({sql} LIMIT ?)"  # noqa: S608 - the compiler's
+        (rows,) = self._database.execute(counting, (*parameters, _RARE_MAX + 1)).fetchone()
+        return bool(rows <= _RARE_MAX)
 
     def schedules(self, text: str, page_size: int, page_token: bytes = b"") -> Page:
         """A page of the schedules that a filter holds for, by id; bounded as :meth:`page` is.

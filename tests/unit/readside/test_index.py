@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perdure_readside import index as index_module
 from perdure_readside.attributes import Kind
 from perdure_readside.compiling import compile_page
 from perdure_readside.filters import FilterError, parse
@@ -216,11 +219,99 @@ def test_runs_of_one_value_are_paged_in_order(fields: list[tuple[int, str | None
     assert found == [one.run_id for one in expected]
 
 
+@dataclass(frozen=True)
+class Goods:
+    """What a run is made of, in a test of conditions that are put together."""
+
+    start_ms: int
+    region: str | None
+    amount: int | None
+    tags: frozenset[str]
+    running: bool
+
+    def as_run(self, run_id: str) -> ExecutionSummary:
+        values = {}
+        if self.region is not None:
+            values["Region"] = attribute("Keyword", self.region)
+        if self.amount is not None:
+            values["Amount"] = attribute("Int", self.amount)
+        if self.tags:
+            values["Tags"] = attribute("KeywordList", sorted(self.tags))
+        status = WorkflowStatus.RUNNING if self.running else WorkflowStatus.FAILED
+        return run(run_id, start_time_ms=self.start_ms, status=status, search_attributes=values)
+
+
+_CONDITIONS: dict[str, Callable[[Goods], bool]] = {
+    "Region = 'eu'": lambda goods: goods.region == "eu",
+    "Region IN ('us', 'asia')": lambda goods: goods.region in ("us", "asia"),
+    "Region != 'eu'": lambda goods: goods.region not in ("eu", None),
+    "Region IS NULL": lambda goods: goods.region is None,
+    "Tags = 'red'": lambda goods: "red" in goods.tags,
+    "Tags IN ('red', 'blue')": lambda goods: bool(goods.tags & {"red", "blue"}),
+    "Amount BETWEEN 1 AND 2": lambda goods: goods.amount in (1, 2),
+    "Amount > 0": lambda goods: (goods.amount or 0) > 0,
+    "(Region = 'us' OR Amount = 1)": lambda goods: goods.region == "us" or goods.amount == 1,
+    "ExecutionStatus = 'Running'": lambda goods: goods.running,
+    "StartTime >= '1970-01-01T00:00:00.002Z'": lambda goods: goods.start_ms >= 2,
+}
+_GOODS = st.builds(
+    Goods,
+    st.integers(0, 3),
+    st.sampled_from(["eu", "us", None]),
+    st.none() | st.integers(0, 3),
+    st.frozensets(st.sampled_from(["red", "blue", "green"])),
+    st.booleans(),
+)
+
+
+@given(
+    st.lists(_GOODS, max_size=20),
+    st.lists(st.sampled_from(sorted(_CONDITIONS)), min_size=1, max_size=3),
+    st.sampled_from([-1, 3, 20_000]),
+    st.sampled_from([" ORDER BY StartTime DESC", " ORDER BY StartTime"]),
+    st.integers(1, 7),
+)
+def test_however_a_filter_is_gone_about_it_finds_the_same(
+    goods: list[Goods], conditions: list[str], rare_max: int, order: str, page_size: int
+) -> None:
+    """Whether a value counts as rare decides how runs are looked for, and nothing else."""
+    found = {f"{number:02}": one for number, one in enumerate(goods)}
+    expected = [id for id, one in found.items() if all(_CONDITIONS[text](one) for text in conditions)]
+    expected.sort(key=lambda id: found[id].start_ms, reverse="DESC" in order)
+    with mock.patch.object(index_module, "_RARE_MAX", rare_max):
+        listed_ids = listed(
+            index_of([one.as_run(id) for id, one in found.items()]), " AND ".join(conditions) + order, page_size
+        )
+    assert listed_ids == expected
+
+
+@pytest.mark.parametrize("text", ["Region = 'eu' AND ExecutionStatus = 'Running'", "Amount > 0 AND Region = 'eu'"])
+def test_a_page_of_values_that_many_runs_have_collects_and_sorts_nothing(text: str) -> None:
+    index = index_of([run("a", search_attributes={"Region": attribute("Keyword", "eu")})])
+    kinds = {"Region": Kind.KEYWORD, "Amount": Kind.INT}
+    statement = compile_page(parse(text), text, kinds, b"", 101, lambda *_: False)
+    plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)]
+    assert plan[0].startswith("SEARCH e USING INDEX executions_by_") or plan[0].startswith("SCAN e USING INDEX")
+    assert "attributes_by_execution (execution_id=? AND name=?" in " ".join(plan)
+    assert not [step for step in plan if "TEMP B-TREE" in step or "LIST SUBQUERY" in step]
+
+
+def test_a_page_of_a_rare_value_looks_at_its_runs_alone() -> None:
+    index = index_of([run("a", search_attributes={"Customer": attribute("Keyword", "c")})])
+    text = "ExecutionStatus = 'Running' AND Customer IN ('c', 'd')"
+    statement = compile_page(parse(text), text, {"Customer": Kind.KEYWORD}, b"", 101, lambda *_: True)
+    plan = " ".join(
+        row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
+    )
+    assert "attributes_by_value (name=? AND value=?)" in plan
+    assert "SEARCH e USING INTEGER PRIMARY KEY" in plan
+
+
 def test_a_page_of_a_value_that_many_runs_have_reads_no_more_than_that() -> None:
     """However many runs have the value, they are neither collected nor sorted."""
     index = index_of([run("a", search_attributes={"Region": attribute("Keyword", "eu")})])
     text = "Region = 'eu'"
-    statement = compile_page(parse(text), text, {"Region": Kind.KEYWORD}, b"", 101)
+    statement = compile_page(parse(text), text, {"Region": Kind.KEYWORD}, b"", 101, lambda *_: False)
     plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)]
     assert "attributes_by_value (name=? AND value=?)" in plan[0]
     assert "USE TEMP B-TREE FOR ORDER BY" not in plan
