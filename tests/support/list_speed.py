@@ -25,6 +25,8 @@ FILTERS = (
     "CustomerId = 'c-4711'",
     "Region = 'eu' ORDER BY StartTime DESC",
     "Region = 'eu' AND ExecutionStatus = 'Running'",
+    "Region = 'eu' AND CustomerId = 'c-4711'",
+    "Region = 'eu' AND WorkflowType = 'Order-3'",
     "WorkflowType = 'Order-3'",
     "WorkflowId = 'w-0000777'",
     "ExecutionStatus = 'Failed' AND CustomerId IN ('c-1', 'c-2')",
