@@ -124,13 +124,18 @@ class Countdown:
     def write(self, make: Callable[[], T], wait: Callable[[T], object]) -> T:
         """Make a write; ``wait`` waits until it is safe."""
         with self._lock:
-            number = self.count
+            number, kill_at = self.count, self._kill_at
             self.count += 1
-        if number != self._kill_at:
+        if number != kill_at:
             return make()
         if self._cut == "behind":
             wait(make())
         os._exit(_KILLED)
+
+    def disarm(self) -> None:
+        """The run is over: what is written from now on belongs to no run."""
+        with self._lock:
+            self._kill_at = -1
 
 
 class _CountedProducer:
@@ -267,7 +272,9 @@ def _fork(where: Where, scenario: Scenario, kill_at: int, cut: str, number: int)
     status = 1
     try:
         logging.disable(logging.CRITICAL)
-        found = _live(where, scenario, Countdown(kill_at, cut), number)
+        countdown = Countdown(kill_at, cut)
+        found = _live(where, scenario, countdown, number)
+        countdown.disarm()
         (where.folder / "outcome").write_bytes(msgspec.json.encode(found))
         if where.bootstrap:
             _remove_topics(where)
