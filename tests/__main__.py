@@ -3,10 +3,11 @@
 ``python -m tests`` runs all of it; ``python -m tests unit contract`` only those tiers of the tests, without the checks.
 Called by the README's test command and by continuous integration.
 
-The files of tests are spread over as many processes as there are cores, four at most: each has a broker of its own, so
-that tests in different files never meet. Tests that drive real processes and brokers depend on what else the machine
-does. If few of them fail, their files get one second chance, alone (tests of one file may build on each other); what
-then passes is named as flaky, and is a bug to fix. No other test gets one.
+The files of tests are spread over one process more than there are cores, four at most, because many tests wait for
+other processes. Each has a broker of its own, so that tests in different files never meet. Tests that drive real
+processes and brokers depend on what else the machine does. If few of them fail, their files get one second chance,
+alone (tests of one file may build on each other); what then passes is named as flaky, and is a bug to fix. No other
+test gets one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CHECKS = (
 #: Where a failure may come from the machine, and how many such failures still look like bad luck.
 REAL_PARTS = ("tests/contract/", "tests/integration/", "tests/e2e/")
 FLAKY_MAX = 5
-PROCESSES = min(4, os.cpu_count() or 1)
+PROCESSES = min(4, (os.cpu_count() or 1) + 1)
 LAST_FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 

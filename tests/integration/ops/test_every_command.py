@@ -38,6 +38,7 @@ ELSEWHERE = {
     "dev": "tests/e2e/cli/test_dev.py",
     "migrate-partitions": "tests/integration/ops/test_migrate_partitions.py",
     "server": "tests/e2e/cli/test_server.py",
+    "topics register-schemas": "tests/unit/ops/test_schema_registration.py",  # it talks to a registry, not to a log
 }
 #: By the test's name: the commands that it calls.
 COVERED: dict[str, tuple[str, ...]] = {}
