@@ -15,11 +15,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from perdure_runtime.metrics import PROCESS, Buckets, Kind, Metric, Recorder, Sample
+from perdure_runtime.user_metrics import PROCESS_USER_METRICS, UserMetrics
+from perdure_runtime.user_metrics import Family as UserFamily
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
-__all__ = ["RecorderCollector", "SampleCollector", "families_of", "process_registry", "serve"]
+__all__ = ["RecorderCollector", "SampleCollector", "UserCollector", "families_of", "process_registry", "serve"]
 
 
 def families_of(samples: Iterable[Sample]) -> Iterator[Family]:
@@ -84,10 +86,43 @@ class SampleCollector(Collector):
         return iter(())
 
 
+class UserCollector(Collector):
+    """The metrics that users made themselves; series of one metric may have different labels."""
+
+    def __init__(self, metrics: UserMetrics = PROCESS_USER_METRICS) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Family]:
+        """The metrics as they are now."""
+        return map(_user_family, self._metrics.families())
+
+    def describe(self) -> Iterator[Family]:
+        """Names only, so that registering asks nobody."""
+        return iter(())
+
+
+def _user_family(metric: UserFamily) -> Family:
+    kind = metric.values.kind
+    family = Family(metric.name, metric.text, kind.value)
+    suffix = "_total" if kind is Kind.COUNTER else ""
+    for labels, value in metric.numbers.items():
+        family.add_sample(metric.name + suffix, dict(labels), value)
+    names = [*map(floatToGoString, metric.values.bounds), "+Inf"]
+    for labels, buckets in metric.buckets.items():
+        below = 0
+        for name, count in zip(names, buckets.counts, strict=True):
+            below += count
+            family.add_sample(f"{metric.name}_bucket", {**dict(labels), "le": name}, below)
+        family.add_sample(f"{metric.name}_count", dict(labels), below)
+        family.add_sample(f"{metric.name}_sum", dict(labels), buckets.sum_s)
+    return family
+
+
 def process_registry(recorder: Recorder = PROCESS) -> CollectorRegistry:
-    """A registry with what this process recorded, and with its memory, processor time and garbage."""
+    """A registry with what this process and its users recorded, and with its memory, processor time and garbage."""
     registry = CollectorRegistry()
     registry.register(RecorderCollector(recorder))
+    registry.register(UserCollector())
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

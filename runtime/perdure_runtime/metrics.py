@@ -96,6 +96,13 @@ class Buckets:
         self.counts = [0] * (size + 1)
         self.sum_s = 0.0
 
+    def copy(self) -> Buckets:
+        """The same numbers, which stay as they are."""
+        copied = Buckets(0)
+        copied.counts = list(self.counts)
+        copied.sum_s = self.sum_s
+        return copied
+
 
 Source = Callable[[], Iterable[Sample]]
 
@@ -147,7 +154,7 @@ class Recorder:
         """A copy of all histograms."""
         with self._lock:
             return {
-                metric: {labels: _copy(buckets) for labels, buckets in series.items()}
+                metric: {labels: buckets.copy() for labels, buckets in series.items()}
                 for metric, series in self._histograms.items()
             }
 
@@ -172,13 +179,6 @@ PROCESS = Recorder()
 def _bounded(series: Mapping[tuple[str, ...], object], labels: tuple[str, ...]) -> tuple[str, ...]:
     """Labels of a new series; of all that is too much together. Names of queues and types come from users."""
     return labels if len(series) < SERIES_MAX else (OTHER,) * len(labels)
-
-
-def _copy(buckets: Buckets) -> Buckets:
-    copied = Buckets(0)
-    copied.counts = list(buckets.counts)
-    copied.sum_s = buckets.sum_s
-    return copied
 
 
 # --- the engine: counters and gauges of each role, read from its statistics ------------------------------------------

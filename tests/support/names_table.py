@@ -28,7 +28,6 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"VersioningIntent|BuildId|build_id|Reachability|reachability",
         "sets of build ids are not there: versions of workers belong to deployments",
     ),
-    (r"[Mm]etric", "metrics of one's own are not there yet; the engine and workers export theirs"),
     (
         r"^Activity(Execution|Handle|Failure|ID|AlreadyStarted|Options)|^(Start|Cancel|Terminate|Describe|Pause|Unpause|UpdateActivityOptions)\w*Activit\w*Input|^(List|Count)ActivitiesInput|UpdateActivityOptions|PendingActivityState|Client\.(start_activity|execute_activity|list_activities|count_activities|get_activity_handle)",
         "activities without a workflow are not there yet",

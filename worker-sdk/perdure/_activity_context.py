@@ -18,11 +18,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from perdure._callables import types_of
+from perdure._metric_meter import meter_of
 from perdure.converter import PayloadConverter
 
 if TYPE_CHECKING:
     from perdure.activity import ActivityCancellationDetails, Info
     from perdure.client import Client
+    from perdure.common import MetricMeter
 
 _ATTRIBUTE = "_perdure_activity_definition"
 
@@ -221,6 +223,13 @@ class ThreadCancellation:
                 raise pending
 
 
+def meter_of_activity(info: Info) -> MetricMeter:
+    """The meter of an attempt on a worker."""
+    return meter_of(
+        {"namespace": info.namespace, "task_queue": info.task_queue, "activity_type": info.activity_type},
+    )
+
+
 @dataclass
 class ActivityContext:
     """What runs in one attempt of an activity."""
@@ -232,12 +241,18 @@ class ActivityContext:
     payload_converter: PayloadConverter
     client: Client | None
     shield: Callable[[], AbstractContextManager[None]] | None = None
+    make_meter: Callable[[Info], MetricMeter] = meter_of_activity
     _cancellation_details: list[ActivityCancellationDetails] = field(default_factory=list)
 
     @cached_property
     def info(self) -> Info:
         """What is known about the attempt; made when it is asked for."""
         return self.make_info()
+
+    @cached_property
+    def metric_meter(self) -> MetricMeter:
+        """Its meter; made when it is asked for."""
+        return self.make_meter(self.info)
 
     @property
     def cancellation_details(self) -> ActivityCancellationDetails | None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from perdure._activity_context import ActivityContext, CompleteAsyncError, Definition, current_context
-from perdure.common import Priority, RetryPolicy
+from perdure.common import MetricMeter, Priority, RetryPolicy
 from perdure.converter import PayloadConverter
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "is_cancelled",
     "is_worker_shutdown",
     "logger",
+    "metric_meter",
     "payload_converter",
     "raise_complete_async",
     "shield_thread_cancel_exception",
@@ -274,6 +275,17 @@ def payload_converter() -> PayloadConverter:
         RuntimeError: not in an activity.
     """
     return ActivityContext.current().payload_converter
+
+
+def metric_meter() -> MetricMeter:
+    """The meter for metrics of one's own, with the attributes ``namespace``, ``task_queue`` and ``activity_type``.
+
+    A metric never fails the activity: what is wrong with one is logged, once. See ``docs/metrics.md``.
+
+    Raises:
+        RuntimeError: not in an activity, or in one that runs in a process pool, whose numbers nobody exports.
+    """
+    return ActivityContext.current().metric_meter
 
 
 def _seconds(timeout: timedelta | float | None) -> float | None:

@@ -12,6 +12,17 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import ClassVar
 
+from perdure._metric_meter import (
+    MetricAttributes,
+    MetricCommon,
+    MetricCounter,
+    MetricGauge,
+    MetricGaugeFloat,
+    MetricHistogram,
+    MetricHistogramFloat,
+    MetricHistogramTimedelta,
+    MetricMeter,
+)
 from perdure._search_attributes import (
     SearchAttributeIndexedValueType,
     SearchAttributeKey,
@@ -31,6 +42,15 @@ from perdure_schemas.records import Payload
 
 __all__ = [
     "AutoUpgradeVersioningOverride",
+    "MetricAttributes",
+    "MetricCommon",
+    "MetricCounter",
+    "MetricGauge",
+    "MetricGaugeFloat",
+    "MetricHistogram",
+    "MetricHistogramFloat",
+    "MetricHistogramTimedelta",
+    "MetricMeter",
     "Payload",
     "PinnedVersioningOverride",
     "Priority",

@@ -1,4 +1,4 @@
-"""What all clients and workers of a process share: their metrics. Names as in ``temporalio.runtime``.
+"""What all clients and workers of a process share: their metrics, and a meter. Names as in ``temporalio.runtime``.
 
 ::
 
@@ -15,6 +15,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from perdure._metric_meter import meter_of
+from perdure.common import MetricMeter
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -100,6 +103,7 @@ class Runtime:
 
     def __init__(self, *, telemetry: TelemetryConfig) -> None:
         self._server: WSGIServer | None = None
+        self._metric_meter = meter_of({}, raises=True)
         if telemetry.metrics is not None:
             from perdure_runtime.exposition import process_registry, serve
 
@@ -125,6 +129,15 @@ class Runtime:
             if error_if_already_set and Runtime._default not in (None, runtime):
                 raise RuntimeError("a default runtime is set or was used already; make it first of all")
             Runtime._default = runtime
+
+    @property
+    def metric_meter(self) -> MetricMeter:
+        """The meter for metrics of one's own outside of workflows and activities; it has no attributes.
+
+        It raises what is wrong with a metric. Not for workflow code, whose replay would count again: there is
+        ``workflow.metric_meter()``.
+        """
+        return self._metric_meter
 
     @property
     def metrics_port(self) -> int | None:

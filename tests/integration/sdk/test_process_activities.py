@@ -30,6 +30,15 @@ def refuse() -> None:
 
 
 @activity.defn
+def measure() -> str:
+    try:
+        activity.metric_meter()
+    except RuntimeError as error:
+        return str(error)
+    return "there is one"
+
+
+@activity.defn
 def beat_and_fail() -> str:
     if activity.info().attempt > 1:
         return f"{activity.info().heartbeat_details}"
@@ -87,7 +96,7 @@ def _worker(client: Client, task_queue: str, pool: Pool) -> Worker:
         client,
         task_queue=task_queue,
         workflows=[InProcess],
-        activities=[where, refuse, beat_and_fail, wait_for_cancellation],
+        activities=[where, refuse, measure, beat_and_fail, wait_for_cancellation],
         activity_executor=pool.executor,
         shared_state_manager=pool.manager,
     )
@@ -103,6 +112,7 @@ async def test_results_failures_and_heartbeats_cross(embedded_client: Client, ta
         number, process_id, name = (await run("where"))[1:-1].split(", ")
         assert (number, name) == ("2", "'where'")
         assert int(process_id) != os.getpid()
+        assert (await run("measure")).startswith("there is no metric_meter in an activity that runs in a process pool")
         with pytest.raises(WorkflowFailureError) as caught:
             await run("refuse")
         assert isinstance(caught.value.cause, ActivityError)

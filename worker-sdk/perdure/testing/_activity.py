@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from perdure._activity_context import ActivityContext, CompositeEvent, Definition, ThreadCancellation, current_context
 from perdure.activity import ActivityCancellationDetails, Info
 from perdure.client import Client
-from perdure.common import Priority
+from perdure.common import MetricMeter, Priority
 from perdure.converter import PayloadConverter
 from perdure.exceptions import CancelledError
 
@@ -33,6 +33,7 @@ class ActivityEnvironment:
     Attributes:
         info: What ``activity.info()`` returns; change a copy of :meth:`default_info` with ``dataclasses.replace``.
         on_heartbeat: Called with the details of each heartbeat.
+        metric_meter: What ``activity.metric_meter()`` returns; one that records nothing if not set.
         payload_converter: What ``activity.payload_converter()`` returns.
     """
 
@@ -40,6 +41,7 @@ class ActivityEnvironment:
         self.info = ActivityEnvironment.default_info()
         self.on_heartbeat: Callable[..., None] = lambda *details: None
         self.payload_converter: PayloadConverter = PayloadConverter.default
+        self.metric_meter: MetricMeter = MetricMeter.noop
         self._client = client
         self._lock = threading.Lock()
         self._cancellation: ActivityCancellationDetails | None = None
@@ -167,6 +169,7 @@ class _Running:
             payload_converter=environment.payload_converter,
             client=environment._client if loop is not None else None,
             shield=self.thread.shielded if loop is None else None,
+            make_meter=lambda info: environment.metric_meter,
         )
 
     def cancel(self, details: ActivityCancellationDetails) -> None:

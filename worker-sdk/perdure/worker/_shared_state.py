@@ -21,6 +21,7 @@ from typing import Any
 
 from perdure._activity_context import ActivityContext, CompleteAsyncError, CompositeEvent, current_context
 from perdure.activity import ActivityCancellationDetails, Info
+from perdure.common import MetricMeter
 from perdure.converter import DataConverter, FailureConverter, PayloadConverter
 from perdure_schemas.records import Failure
 
@@ -276,6 +277,13 @@ class ProcessRun:
         return outcome.result
 
 
+def _no_meter(_info: Info) -> MetricMeter:
+    raise RuntimeError(
+        "there is no metric_meter in an activity that runs in a process pool: the worker exports the numbers of its "
+        "own process. Return what is to be measured, and record it in the workflow"
+    )
+
+
 def run_in_process(call: _Call) -> _Outcome:
     """Run an attempt; called in the other process."""
     payload_converter = call.payload_converter()
@@ -291,6 +299,7 @@ def run_in_process(call: _Call) -> _Outcome:
             worker_shutdown=ProcessEvent(call.worker_shutdown),
             payload_converter=payload_converter,
             client=None,
+            make_meter=_no_meter,
             shared=call.shared,
         )
     )

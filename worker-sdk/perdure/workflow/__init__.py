@@ -94,6 +94,7 @@ from perdure.workflow._local_activities import (
     start_local_activity_method,
 )
 from perdure.workflow._logging import LoggerAdapter, logger, unsafe
+from perdure.workflow._metrics import metric_meter
 from perdure.workflow._properties import (
     get_current_details,
     set_current_details,
@@ -177,6 +178,7 @@ __all__ = [
     "logger",
     "memo",
     "memo_value",
+    "metric_meter",
     "new_random",
     "now",
     "patched",
