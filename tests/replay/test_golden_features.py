@@ -32,7 +32,7 @@ _WITHOUT_TRACE = frozenset(
         "as_completed", "cancellation_reason", "current_update_info", "dynamic_config", "extern_functions",
         "get_current_details", "get_dynamic_query_handler", "get_dynamic_signal_handler", "get_dynamic_update_handler",
         "get_query_handler", "get_signal_handler", "get_update_handler", "in_workflow", "instance",
-        "is_failure_exception", "logger", "memo", "memo_value", "new_random", "random_seed",
+        "is_failure_exception", "logger", "memo", "memo_value", "metric_meter", "new_random", "random_seed",
         "set_dynamic_query_handler", "set_dynamic_signal_handler", "set_dynamic_update_handler", "set_query_handler",
         "set_update_handler", "time_ns", "uuid7",
         "execute_activity_class", "execute_activity_method", "execute_local_activity_class",

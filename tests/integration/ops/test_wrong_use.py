@@ -48,11 +48,9 @@ MORE = {
     "worker deployment set-current-version": ("--build-id", "none"),
     "worker deployment set-ramping-version": ("--build-id", "none"),
 }
-KAFKA_ONLY = {
-    path
-    for path in COMMANDS
-    if path.startswith(("topics ", "reassign ", "migrate")) and path not in ("topics acls", "topics register-schemas")
-}
+#: They look at no log.
+LOGLESS = {"topics acls", "topics register-schemas"}
+KAFKA_ONLY = {path for path in COMMANDS if path.startswith(("topics ", "reassign ", "migrate"))} - LOGLESS
 #: Exit codes other than 1: they could not look, which is not the same as having found something.
 CODES = {"doctor": 2, "audit": 2, "dump": 2}
 
@@ -135,7 +133,7 @@ def test_an_address_that_is_not_one_of_kafka(path: str, folder: Path, capsys: py
     assert "'here:1' is not one of Kafka" in told(capsys, *line(path, folder, "--address", "here:1"))
 
 
-@pytest.mark.parametrize("path", having("--namespace", but=KAFKA_ONLY | {"load", "topics acls"}))
+@pytest.mark.parametrize("path", having("--namespace", but=KAFKA_ONLY | LOGLESS | {"load"}))
 def test_an_unknown_namespace(path: str, folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "file.json").unlink()
     where = ("--address", run.address, "-n", "nowhere")
