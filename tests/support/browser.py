@@ -169,6 +169,14 @@ class Browser:
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
         (SCREENSHOTS / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
+    def picture(self, name: str) -> None:
+        """Keep the page at both widths, in one theme each; it never needs to be scrolled sideways."""
+        for width, theme in ((WIDE, "light"), (NARROW, "dark")):
+            self.look(width, theme)
+            assert self.overflow() <= 0, f"{name} is wider than {width} px"
+            self.keep(f"{name}-{width}-{theme}")
+        self.look(WIDE)
+
     def complaints(self) -> list[str]:
         """What the console has said since the last call, without answers that are errors on purpose."""
         return [

@@ -1,10 +1,11 @@
-"""One platform with a worker for each file of tests, and commands that are run against it in this process."""
+"""What files of tests share: one platform with a worker and commands that are run against it, a browser, a client."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import cast
 
+import httpx
 import pytest
 
 from perdure.client import Client
@@ -14,6 +15,8 @@ from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
 from tests.integration.ops.worker import make_worker
+from tests.support.browser import WIDE, Browser, browser
+from tests.support.http_site import ServedSite
 from tests.support.platform import embedded_platform
 
 START_TIMEOUT_S = 60.0
@@ -72,6 +75,28 @@ def shared() -> Iterator[tuple[Log, TopicNames, str]]:
         workers.stop()
         server.close()
         assert not failures
+
+
+@pytest.fixture(scope="module")
+def http(site: ServedSite) -> Iterator[httpx.Client]:
+    """A client of the HTTP API that the file's ``site`` serves."""
+    with site.http() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    """A browser for all tests of a file."""
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def quiet_chrome(chrome: Browser) -> Iterator[None]:
+    """The browser begins with a wide window, and its console has nothing to complain of in the end."""
+    chrome.look(WIDE)
+    yield
+    assert chrome.complaints() == []
 
 
 @pytest.fixture

@@ -114,12 +114,6 @@ def site() -> Iterator[ServedSite]:
         yield served
 
 
-@pytest.fixture(scope="module")
-def http(site: ServedSite) -> Iterator[httpx.Client]:
-    with site.http() as client:
-        yield client
-
-
 def _ok(answer: httpx.Response, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"

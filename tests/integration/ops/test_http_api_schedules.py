@@ -36,12 +36,6 @@ def site() -> Iterator[ServedSite]:
         yield served
 
 
-@pytest.fixture(scope="module")
-def http(site: ServedSite) -> Iterator[httpx.Client]:
-    with site.http() as client:
-        yield client
-
-
 @pytest.fixture
 def schedule_id() -> str:
     return f"s/{uuid.uuid4().hex[:8]}"

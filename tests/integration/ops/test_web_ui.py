@@ -24,8 +24,10 @@ from perdure.worker import Worker
 from perdure_ops.http_api.guards import Access
 from perdure_ops.http_endpoints import bind
 from perdure_schemas.records import Payload
-from tests.support.browser import NARROW, WIDE, Browser, browser
+from tests.support.browser import Browser
 from tests.support.http_site import ServedSite, served_platform, served_site
+
+pytestmark = pytest.mark.usefixtures("quiet_chrome")
 
 QUEUE = "shop"
 MENDED = threading.Event()
@@ -74,28 +76,9 @@ def _worker(client: Client) -> Worker:
 
 
 @pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def site(chrome: Browser) -> Iterator[ServedSite]:
     with served_platform(_worker) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def http(site: ServedSite) -> Iterator[httpx.Client]:
-    with site.http() as client:
-        yield client
-
-
-@pytest.fixture(autouse=True)
-def _quiet(chrome: Browser) -> Iterator[None]:
-    chrome.look(WIDE)
-    yield
-    assert chrome.complaints() == []
 
 
 def _start(http: httpx.Client, workflow_id: str, kind: str = "Order", *args: Any) -> None:
@@ -104,22 +87,13 @@ def _start(http: httpx.Client, workflow_id: str, kind: str = "Order", *args: Any
     assert answer.status_code == 201, answer.text
 
 
-def _picture(chrome: Browser, name: str) -> None:
-    """Keep the page at both widths, in one theme each; it never needs to be scrolled sideways."""
-    for width, theme in ((WIDE, "light"), (NARROW, "dark")):
-        chrome.look(width, theme)
-        assert chrome.overflow() <= 0, f"{name} is wider than {width} px"
-        chrome.keep(f"{name}-{width}-{theme}")
-    chrome.look(WIDE)
-
-
 def test_an_empty_list_says_what_to_do_and_shows_a_run_when_it_comes(
     chrome: Browser, site: ServedSite, http: httpx.Client
 ) -> None:
     chrome.open(site.url, "No workflows yet")
     chrome.sees("perdure workflow start")
     chrome.sees("live", "#live")
-    _picture(chrome, "empty")
+    chrome.picture("empty")
     _start(http, "first", "Parcel")
     chrome.sees("first", "tbody")  # without a reload
     chrome.sees("Completed", "tbody")
@@ -134,7 +108,7 @@ def test_a_failing_activity_is_found_in_three_clicks_paused_mended_and_continued
     chrome.click("tbody a", "order-1")
     chrome.sees("BankDown: the bank is down for order-1")
     chrome.sees("Backing off", "[aria-label=Pending]")
-    _picture(chrome, "run")
+    chrome.picture("run")
 
     chrome.click("[aria-label=Pending] button", "Pause")
     chrome.type("dialog input[name=reason]", "until the bank is back")
@@ -163,16 +137,16 @@ def test_a_run_tells_its_history_children_and_answers(chrome: Browser, site: Ser
     chrome.click("[role=tab]", "History")
     chrome.sees("Signal note", "[aria-label=History]")
     chrome.sees("Child Parcel", "[aria-label=History]")
-    _picture(chrome, "history-compact")
+    chrome.picture("history-compact")
     chrome.click(".segments button", "Full")
     chrome.sees("WorkflowExecutionSignaled", "[aria-label=History]")
-    _picture(chrome, "history-full")
+    chrome.picture("history-full")
     chrome.click(".segments button", "JSON")
     chrome.sees('"event_type": "ActivityTaskScheduled"', "[aria-label=History]")
 
     chrome.click("[role=tab]", "Children")
     chrome.sees("parcel-order-2", "[aria-label=Children]")
-    _picture(chrome, "children")
+    chrome.picture("children")
     chrome.click("[role=tab]", "Queries")
     chrome.type("input[name=query]", "status")
     chrome.click("button", "Ask")
@@ -197,7 +171,7 @@ def test_a_workflow_is_started_from_the_form(chrome: Browser, site: ServedSite) 
     chrome.type("textarea[name=args]", '{"no": "list"}')
     chrome.click("form button", "Start")
     chrome.sees("write a list", "form")
-    _picture(chrome, "start")
+    chrome.picture("start")
     chrome.type("textarea[name=args]", '["x"]')
     chrome.click("form button", "Start")
     chrome.sees("by/hand", "h1")
@@ -219,14 +193,14 @@ def test_a_wrong_filter_and_a_missing_run_say_what_to_do(chrome: Browser, site: 
     chrome.type("#filter", "WorkflowType =")
     chrome.press("#filter", Keys.ENTER)
     chrome.sees("the filter ends too early", "#filter-wrong")
-    _picture(chrome, "wrong-filter")
+    chrome.picture("wrong-filter")
     chrome.click("button", "Clear the filter")
     chrome.sees("first", "tbody")
     chrome.type("#filter", "WorkflowId = 'none'")
     chrome.press("#filter", Keys.ENTER)
     chrome.sees("No run matches")
     chrome.open(f"{site.url}/workflows/none", "not found")
-    _picture(chrome, "missing")
+    chrome.picture("missing")
     chrome.click("a", "All workflows")
     chrome.sees("first", "tbody")
     chrome.open(f"{site.url}/workflows/a/b/c", "There is no such page")
@@ -267,11 +241,11 @@ def test_the_platform_is_seen(chrome: Browser, site: ServedSite, http: httpx.Cli
     chrome.open(f"{site.url}/task-queues", "nobody")
     chrome.sees("Tasks wait and nobody takes them", "[aria-label=nobody]")
     chrome.sees("1 worker", f"[aria-label={QUEUE}]")
-    _picture(chrome, "task-queues")
+    chrome.picture("task-queues")
     chrome.click("a", "Partitions")
     chrome.sees("history/0")
     chrome.sees(site.names.commands)
-    _picture(chrome, "partitions")
+    chrome.picture("partitions")
     chrome.click("a", "Deployments")
     chrome.sees("No worker has a version")
     http.post("workflows/waits/terminate", json={})
@@ -289,7 +263,7 @@ def test_encrypted_payloads_are_decoded_by_the_codec_server(
     with _served(codec_server(codec, cors_origins=[site.url])) as endpoint:
         chrome.open(f"{site.url}/workflows/encrypted", "[binary/encrypted")
         chrome.open(f"{site.url}/settings", "Codec server")
-        _picture(chrome, "settings")
+        chrome.picture("settings")
         chrome.type("input[name=endpoint]", endpoint)
         chrome.click("form button", "Save")
         chrome.open(f"{site.url}/workflows/encrypted", '"the secret"')

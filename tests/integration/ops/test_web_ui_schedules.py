@@ -13,8 +13,10 @@ from selenium.webdriver.common.keys import Keys
 from perdure import workflow
 from perdure.client import Client
 from perdure.worker import Worker
-from tests.support.browser import NARROW, WIDE, Browser, browser
+from tests.support.browser import Browser
 from tests.support.http_site import ServedSite, served_platform
+
+pytestmark = pytest.mark.usefixtures("quiet_chrome")
 
 QUEUE = "reports"
 #: Longer than the names of most, with characters that addresses and markup know.
@@ -29,31 +31,12 @@ class Report:
 
 
 @pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def site(chrome: Browser) -> Iterator[ServedSite]:
     def make_worker(client: Client) -> Worker:
         return Worker(client, task_queue=QUEUE, workflows=[Report])
 
     with served_platform(make_worker) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def http(site: ServedSite) -> Iterator[httpx.Client]:
-    with site.http() as client:
-        yield client
-
-
-@pytest.fixture(autouse=True)
-def _quiet(chrome: Browser) -> Iterator[None]:
-    chrome.look(WIDE)
-    yield
-    assert chrome.complaints() == []
 
 
 def _make(http: httpx.Client, schedule_id: str, queue: str = QUEUE, **more: Any) -> None:
@@ -68,22 +51,13 @@ def _post(http: httpx.Client, schedule_id: str, verb: str, body: dict[str, Any])
     assert answer.status_code == 200, answer.text
 
 
-def _picture(chrome: Browser, name: str) -> None:
-    """Keep the page at both widths, in one theme each; it never needs to be scrolled sideways."""
-    for width, theme in ((WIDE, "light"), (NARROW, "dark")):
-        chrome.look(width, theme)
-        assert chrome.overflow() <= 0, f"{name} is wider than {width} px"
-        chrome.keep(f"{name}-{width}-{theme}")
-    chrome.look(WIDE)
-
-
 def test_an_empty_list_says_what_to_do_and_shows_a_schedule_when_it_comes(
     chrome: Browser, site: ServedSite, http: httpx.Client
 ) -> None:
     chrome.open(f"{site.url}/schedules", "No schedules yet")
     chrome.sees("perdure schedule create")
     chrome.sees("live", "#live")
-    _picture(chrome, "schedules-empty")
+    chrome.picture("schedules-empty")
     _make(http, WEEKDAYS, note="for the audit")
     chrome.sees(WEEKDAYS, "tbody")  # without a reload
     chrome.sees("at 06:00, 18:00 on Monday to Friday (UTC), from 2090-01-01", "tbody")
@@ -118,7 +92,7 @@ def test_a_schedule_is_steered_from_its_page(chrome: Browser, site: ServedSite, 
     chrome.type("dialog input[name=note]", "until the books are closed")
     chrome.press("dialog input[name=note]", Keys.ENTER)
     chrome.sees("Paused: until the books are closed", ".notice")
-    _picture(chrome, "schedule")
+    chrome.picture("schedule")
     chrome.click("[aria-label='Recent runs'] a", "of-nobody-")
     chrome.sees("ScheduledById", "[aria-label=Facts]")
     chrome.click("[aria-label=Facts] a", "nobody")
@@ -132,7 +106,7 @@ def test_a_filter_says_which_are_listed(chrome: Browser, site: ServedSite, http:
     _make(http, "loud")
     chrome.open(f"{site.url}/schedules", "quiet")
     chrome.sees("loud", "tbody")
-    _picture(chrome, "schedules")
+    chrome.picture("schedules")
     chrome.click("button.chip", "Paused")
     chrome.until(lambda: "quiet" in chrome.text("tbody") and "loud" not in chrome.text("tbody"))
     chrome.press("body", "/")
@@ -160,4 +134,4 @@ def test_a_schedule_that_goes_is_gone_from_its_page(chrome: Browser, site: Serve
     chrome.click("dialog button", "Delete")
     chrome.sees("Schedules", "h1")
     chrome.open(f"{site.url}/schedules/brief", "not found")
-    _picture(chrome, "schedule-missing")
+    chrome.picture("schedule-missing")
