@@ -8,7 +8,6 @@ use, is tested beside this file.
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.integration.ops.conftest import Run
 from tests.integration.ops.worker import TASK_QUEUE, Basket, make_worker
 from tests.support.commands import COMMANDS, command_of
 from tests.support.platform import embedded_platform
+from tests.support.waiting import wait_for
 
 TIMEOUT_S = 60.0
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,16 +99,6 @@ class Story(Run):
         file.write_text(self.ok("workflow", "show", "-w", workflow_id, "-o", "json"))
         return str(file)
 
-    def until(self, look: Callable[[], Any]) -> Any:
-        """The first true result."""
-        waiting = threading.Event()
-        for _ in range(int(TIMEOUT_S / 0.05)):
-            found = look()
-            if found:
-                return found
-            waiting.wait(0.05)
-        raise AssertionError("it never came to pass")
-
     def pending(self, workflow_id: str, holds: Callable[[dict[str, Any]], bool]) -> Any:
         """The pending activity of a workflow, once something holds for it."""
 
@@ -116,7 +106,7 @@ class Story(Run):
             found = self.json("workflow", "describe", "-w", workflow_id)["pending_activities"]
             return next((row for row in found if holds(row)), None)
 
-        return self.until(look)
+        return wait_for(look)
 
 
 def _workers(log: Log, names: TopicNames, *makers: Callable[[Client], Worker]) -> UserWorkers:
@@ -292,7 +282,7 @@ def test_workers_and_their_versions(story: Story) -> None:
         rows = {row["deployment"]: row for row in story.rows("worker", "deployment", "list")}
         return set(rows[story.id]["versions"].split(", ")) if story.id in rows else set()
 
-    story.until(lambda: versions() == {"b1", "b2"})
+    wait_for(lambda: versions() == {"b1", "b2"})
     workers.stop()
     story.ok("worker", "deployment", "set-current-version", *deployment, "--build-id", "b1")
     story.ok("worker", "deployment", "set-ramping-version", *deployment, "--build-id", "b2", "--percentage", "5")
@@ -300,7 +290,7 @@ def test_workers_and_their_versions(story: Story) -> None:
     assert (found["current"], found["ramping"], found["percentage"]) == ("b1", "b2", "5")
     story.ok("worker", "deployment", "set-ramping-version", *deployment, "--delete")
     story.ok("worker", "deployment", "delete-version", *deployment, "--build-id", "b2", "--skip-drainage")
-    story.until(lambda: versions() == {"b1"})
+    wait_for(lambda: versions() == {"b1"})
 
 
 @covers("partitions", "lag", "doctor", "history tail", "audit", "sql", "dump", "load")
@@ -336,7 +326,7 @@ def test_dead_letters(story: Story) -> None:
     basket = story.start("Basket")
     partition = keys.partition_of(basket, story.names.partitions)
     offset = Stranger(story.log, story.names).write(story.names.commands, partition, basket.encode(), b"garbage")
-    letter_id = story.until(
+    letter_id = wait_for(
         lambda: next((row["id"] for row in story.rows("dlq", "list") if row["id"].endswith(f"/{offset}")), None)
     )
     assert b"garbage".hex() in story.ok("dlq", "show", letter_id)
