@@ -3,7 +3,8 @@
 The thread only moves records and offsets; what becomes of them is decided on the event loop. Invariants: offsets are
 committed only through :class:`~perdure.kafka.core.progress.Progress`, by the partition's owner; before a partition is
 given away in peace, what is under way for it may finish for a moment and is committed; records of a partition that was
-given away are not sent any more. Holding (back-pressure) and pausing (by the user) stop reading, not membership.
+given away are not sent any more; a commit that the group refused is asked for again while the partition is owned.
+Holding (back-pressure) and pausing (by the user) stop reading, not membership.
 Called by :class:`perdure.kafka.RecordTriggers`; works on every log of the port.
 """
 
@@ -14,10 +15,12 @@ import concurrent.futures
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from perdure.kafka.core.progress import Progress
-from perdure_runtime.log import Log, LogClosedError, LogError, LogRecord, Membership, Reader, TopicPartition
+from perdure_runtime.log import Ack, Log, LogClosedError, LogError, LogRecord, Membership, Reader, TopicPartition
 
 _logger = logging.getLogger("perdure.kafka.triggers")
 
@@ -26,6 +29,7 @@ _POLL_S = 0.5
 _JOINING_POLL_S = 0.05
 _RECORDS_PER_POLL_MAX = 1_000
 _REOPEN_DELAY_S = 1.0
+_COMMIT_AGAIN_DELAY_S = 0.5
 #: How long what is under way may take when the group takes a partition away.
 _HAND_OVER_S = 3.0
 _CLOSE_S = 10.0
@@ -40,7 +44,8 @@ class Owned:
         self.active = True
         #: Where a new reader would go on; belongs to the thread.
         self.next_offset = next_offset
-        self.committed: int | None = None
+        #: What the group was asked to remember last, and not known to have refused; belongs to the thread.
+        self.committing: int | None = None
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -107,6 +112,9 @@ class Source:
         self._paused: set[str] = set()
         self._stopping = threading.Event()
         self._dirty: set[Owned] = set()
+        #: Partitions whose last commit was refused; belongs to the thread.
+        self._refused: set[Owned] = set()
+        self._commit_again_at = 0.0
         self._commit_asked = False
         self._thread = threading.Thread(target=self._run, name=f"perdure-records-{group}", daemon=True)
 
@@ -196,6 +204,7 @@ class Source:
                 self._open(joined)
             while not self._requests.empty():
                 self._requests.get()()
+            self._commit_again()
             if self._reader is None and self._owned:
                 self._reopen()
             if self._reader is None:
@@ -277,14 +286,38 @@ class Source:
             done.cancel()  # what is not finished is delivered to the next owner, too, and changes nothing there
         self._send_commit({owned: owned.progress.committable for owned in given}, given_back=True)
 
-    def _send_commit(self, offsets: dict[Owned, int | None], *, given_back: bool = False) -> None:
-        by_topic: dict[str, dict[int, int]] = {}
+    def _send_commit(self, offsets: Mapping[Owned, int | None], *, given_back: bool = False) -> None:
+        by_topic: dict[str, dict[Owned, int]] = {}
         for owned, offset in offsets.items():
-            if offset is not None and offset != owned.committed and (owned.active or given_back):
-                owned.committed = offset
-                by_topic.setdefault(owned.partition.topic, {})[owned.partition.partition] = offset
+            if offset is not None and offset != owned.committing and (owned.active or given_back):
+                owned.committing = offset
+                by_topic.setdefault(owned.partition.topic, {})[owned] = offset
         for topic, wanted in by_topic.items():
-            self._memberships[topic].commit(wanted)
+            ack = self._memberships[topic].commit({owned.partition.partition: at for owned, at in wanted.items()})
+            ack.on_done(partial(self._commit_decided, wanted))
+
+    def _commit_decided(self, wanted: Mapping[Owned, int], ack: Ack) -> None:
+        """The group has answered; on a thread of the log."""
+        error = ack.error()
+        if error is not None:
+            self._requests.put(lambda: self._note_refused(wanted, error))
+
+    def _note_refused(self, wanted: Mapping[Owned, int], error: LogError) -> None:
+        """Ask for it again a little later: no further record may come to carry these offsets."""
+        refused = {owned for owned, offset in wanted.items() if owned.active and owned.committing == offset}
+        if not refused:
+            return  # given away, or asked for something newer since
+        partitions = sorted(f"{owned.partition.topic}[{owned.partition.partition}]" for owned in refused)
+        _logger.info("group=%s event=commit_refused partitions=%s reason=%r", self._group, partitions, str(error))
+        for owned in refused:
+            owned.committing = None
+        self._refused |= refused
+        self._commit_again_at = time.monotonic() + _COMMIT_AGAIN_DELAY_S
+
+    def _commit_again(self) -> None:
+        if self._refused and time.monotonic() >= self._commit_again_at:
+            again, self._refused = self._refused, set()
+            self._send_commit({owned: owned.progress.committable for owned in again})
 
     def _set_held(self, held: bool) -> None:
         self._held = held
@@ -311,6 +344,8 @@ class Source:
                 self._requests.get()()
             except LogError as error:
                 _logger.info("group=%s event=last_commit_failed reason=%r", self._group, str(error))
+        self._commit_again_at = 0.0
+        self._commit_again()
         if self._reader is not None:
             self._reader.close()
         for membership in self._memberships.values():
