@@ -14,7 +14,8 @@ from confluent_kafka import Producer
 from perdure.client import Client
 from perdure.kafka import Record, RecordTriggers, on_record
 from perdure.kafka import _source as source_module
-from perdure.kafka._letters import letters_of, put_back
+from perdure.kafka._letters import letters_of
+from perdure_ops import cli
 from perdure_runtime.log import Log
 from perdure_schemas.topics import TopicNames
 from tests.integration.triggers.conftest import Topics, signals_of, started_with
@@ -89,7 +90,11 @@ async def test_starts_are_made_once_dead_letters_come_back_and_aborted_records_a
     ]
     assert {letter.value for letter in mine} == {b"poison"}
     assert mine[-1].headers == (("h", b"x"),)
-    assert await asyncio.to_thread(put_back, kafka_topics.log, mine) == len(mine)
+    letters = [letter.id for letter in mine]
+    with pytest.raises(SystemExit) as ended:
+        arguments = ["dlq", "replay", *letters, "--topic", topic, "--address", f"kafka://{kafka_bootstrap}", "--yes"]
+        await asyncio.to_thread(cli.main, arguments)
+    assert not ended.value.code
     async with RecordTriggers(kafka_client, triggers=[trigger(value=bytes.decode)], group=task_queue) as made:
         await until(lambda: made.counts.get("requested", 0) == len(mine))
     assert await started_with(kafka_client, [f"{task_queue}-50"]) == ["poison"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,6 +31,7 @@ from perdure.kafka import (
     on_record,
     source_of,
 )
+from perdure.kafka import _pipeline as pipeline_module
 from perdure.kafka import _source as source_module
 from perdure.kafka._letters import letters_of, letters_topic, put_back
 from perdure.kafka.core import identity
@@ -179,6 +181,37 @@ async def test_a_function_may_skip_give_several_arguments_or_ask_for_another_try
         assert made.counts["retried"] == 2
     assert await started_with(shared_client, [f"{task_queue}-1", f"{task_queue}-2"]) == [2, "x", 3, "x"]
     assert topics.committed(task_queue, topic) == {0: 3}
+
+
+async def test_of_many_records_that_are_tried_again_for_one_reason_one_line_tells(
+    shared_client: Client,
+    topics: Topics,
+    task_queue: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline_module, "_NOTICES_MS", 3_600_000)
+    topic = topics.create()
+    topics.append(topic, *numbers(*range(30)))
+    tries = Counter[int]()
+
+    @on_record(topic, **ORDER, ordering="none", name=task_queue)
+    def not_at_first(record: Record) -> Any:
+        tries[record.value] += 1
+        if tries[record.value] == 1:
+            raise RetryRecordError("not yet")
+        return record.value
+
+    with caplog.at_level(logging.WARNING, "perdure.kafka.triggers"):
+        async with RecordTriggers(shared_client, triggers=[not_at_first], group=task_queue) as made:
+            await settled(made, requested=30)
+            assert made.counts["retried"] == 30
+            later_ms = pipeline_module._now_ms() + 3_600_000
+            monkeypatch.setattr(pipeline_module, "_now_ms", lambda: later_ms)
+            made._pipelines[0]._say_repeated()
+    said = [record.getMessage() for record in caplog.records if f"trigger={task_queue}" in record.getMessage()]
+    assert ["event=record_retried" in line for line in said] == [True, False]
+    assert "count=29 reason='not yet'" in said[1]
 
 
 async def test_headers_travel_into_the_workflow(shared_client: Client, topics: Topics, task_queue: str) -> None:
@@ -403,6 +436,10 @@ async def test_the_command_line_lists_shows_and_puts_back(
     assert "1 of 1 would be" in (await asyncio.to_thread(perdure, "replay", "--all", "--dry-run"))[1]
     assert "1 records put back" in (await asyncio.to_thread(perdure, "replay", letter_id, "--yes"))[1]
     assert "nothing to put back" in (await asyncio.to_thread(perdure, "replay", "--all", "--yes"))[1]
+    fixed = on_record(topic, **ORDER, value=bytes.decode)(value_of)
+    async with RecordTriggers(shared_client, triggers=[fixed], group=task_queue) as made:
+        await settled(made, requested=1)
+    assert await started_with(shared_client, default_ids(task_queue, topic, 1)) == ["poison"]
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from perdure.kafka.core import identity
 from perdure.kafka.core.batching import Batcher, recut
 from perdure.kafka.core.debouncing import Debouncer
 from perdure.kafka.core.identity import Origin
+from perdure.kafka.core.notices import Notices
 from perdure.kafka.core.ordering import Ordering, lane_of, together
 from perdure.kafka.core.outcomes import Verdict, retry_delay_s, verdict
 from perdure.kafka.core.progress import Progress
@@ -179,3 +180,29 @@ def test_retries_wait_longer_up_to_a_bound() -> None:
     assert delays == sorted(delays)
     assert delays[0] == pytest.approx(0.1)
     assert delays[-1] == pytest.approx(10.0)
+
+
+# --- notices ------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_said_once_in_a_window_and_the_others_are_counted() -> None:
+    notices = Notices[str](1_000, kinds_max=9)
+    assert notices.due_ms is None
+    assert [notices.take(kind, now_ms) for kind, now_ms in [("a", 0), ("b", 10), ("a", 20), ("a", 999)]] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert notices.due_ms == 1_000
+    assert notices.take_over(999) == []
+    assert notices.take_over(1_000) == [("a", 2)]
+    assert notices.due_ms == 1_010
+    assert notices.take_over(1_010) == []  # b came once
+    assert notices.due_ms is None
+    assert notices.take("a", 1_020)
+
+
+@given(st.lists(st.integers(0, 30), max_size=200), st.integers(1, 5))
+def test_however_many_kinds_there_are_each_message_is_said_or_counted(kinds: list[int], kinds_max: int) -> None:
+    notices = Notices[int](100, kinds_max)
+    said = sum(notices.take(kind, now_ms) for now_ms, kind in enumerate(kinds))
+    assert said <= kinds_max + 1
+    assert said + sum(count for _, count in notices.take_over(1_000)) == len(kinds)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from perdure._requests import command_id_of
 from perdure.client import Client, WorkflowHandle, WorkflowUpdateFailedError
@@ -24,6 +24,7 @@ from perdure.kafka._requests import Request, request_of, send
 from perdure.kafka._source import Owned
 from perdure.kafka._values import RetryRecordError
 from perdure.kafka.core.debouncing import Burst, Debouncer
+from perdure.kafka.core.notices import Notices
 from perdure.kafka.core.ordering import lane_of, together
 from perdure.kafka.core.outcomes import Verdict, retry_delay_s, verdict
 from perdure.service import RPCError, RPCStatusCode
@@ -35,6 +36,21 @@ _logger = logging.getLogger("perdure.kafka.triggers")
 
 #: The most records of a lane whose requests are under way together.
 _TOGETHER_MAX = 500
+#: For so long a reason why records of a partition are tried again is not repeated in the log.
+_NOTICES_MS = 10_000
+#: Reasons may name the record, and all differ then.
+_NOTICES_KINDS_MAX = 20
+
+
+class _Waiting(NamedTuple):
+    """What records wait for: one kind of warning."""
+
+    topic: str
+    partition: int
+    reason: str
+
+
+_OTHERS = _Waiting("*", -1, "other reasons")
 
 
 class Item:
@@ -99,6 +115,8 @@ class Pipeline:
         self._batches: dict[Owned, BatchLane] = {}
         self._bursts: dict[Owned, Debouncer[Item]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._notices: Notices[_Waiting] = Notices(_NOTICES_MS, _NOTICES_KINDS_MAX)
+        self._notices_timer: asyncio.TimerHandle | None = None
 
     def accept(self, item: Item) -> None:
         """Take in a record; those of a partition in the order of their offsets."""
@@ -123,8 +141,9 @@ class Pipeline:
 
     def close(self) -> None:
         """Let nothing more through that is held back."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._notices_timer):
+            if timer is not None:
+                timer.cancel()
 
     # --- what is held back for a while ------------------------------------------------------------------------------
 
@@ -301,13 +320,33 @@ class Pipeline:
             _logger.debug("workflow=%s event=replaced_workflow_ended reason=%r", request.workflow_id, str(ended))
 
     def _say_retry(self, item: Item, error: Exception, attempt: int) -> None:
+        """Count it, and warn of it: once per partition and reason in a while, however many records wait."""
         self._shell.count("retried")
-        record = item.record
+        record, reason = item.record, str(error)
+        first = self._notices.take(_Waiting(record.topic, record.partition, reason), _now_ms())
         _logger.log(
-            logging.WARNING if attempt == 1 else logging.DEBUG,
+            logging.WARNING if first else logging.DEBUG,
             "trigger=%s topic=%s partition=%d offset=%d attempt=%d event=record_retried reason=%r",
-            self._trigger.name, record.topic, record.partition, record.offset, attempt, str(error),
+            self._trigger.name, record.topic, record.partition, record.offset, attempt, reason,
         )  # fmt: skip
+        if self._notices_timer is None:
+            self._notices_timer = asyncio.get_running_loop().call_later(_NOTICES_MS / 1000, self._say_repeated)
+
+    def _say_repeated(self) -> None:
+        """Say how often what was warned of came again, in the windows that are over."""
+        now_ms = _now_ms()
+        for waiting, count in self._notices.take_over(now_ms):
+            topic, partition, reason = waiting or _OTHERS
+            _logger.warning(
+                "trigger=%s topic=%s partition=%d event=record_retries count=%d reason=%r",
+                self._trigger.name, topic, partition, count, reason,
+            )  # fmt: skip
+        due_ms = self._notices.due_ms
+        self._notices_timer = (
+            None
+            if due_ms is None
+            else asyncio.get_running_loop().call_later(max(1, due_ms - now_ms) / 1000, self._say_repeated)
+        )
 
 
 def _reason(error: Exception) -> str:
