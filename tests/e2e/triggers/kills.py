@@ -1,8 +1,10 @@
 """Records become runs while the service and the engine are killed: the long run.
 
 ``python -m tests.e2e.triggers.kills --records 10000 --every-s 5`` starts a broker, an engine and two services, appends
-records, and kills one process after the other with SIGKILL. Then each record must have made one run, each device must
-have its signals in the order of the records, and nothing may be left over. ``--bootstrap`` takes a broker that runs.
+records, and kills one process after the other with SIGKILL. Then each record must have made one run, and that run one
+receipt; each device must have its signals, and have emitted its shipments, in the order of the records; nothing may be
+left over, Kafka's own tool must find no lag, and the audit no breach. What is emitted is read as a ``read_committed``
+consumer sees it. ``--bootstrap`` takes a broker that runs.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from perdure.client import Client
-from perdure_runtime.connect import open_log
-from perdure_runtime.log import Log, NewRecord
+from perdure_runtime.connect import names_of, open_log
+from perdure_runtime.log import Log, LogRecord, NewRecord
 from perdure_schemas.topics import Cleanup, TopicSpec
+from tests.e2e.triggers.service import receipts_of, shipments_of
 from tests.support.auditing import assert_cluster_sound
 from tests.support.kafka_broker import session_bootstrap
+from tests.support.kafka_native import kafka_tool
 from tests.support.processes import ProcessFailedError, PythonProcess, free_port
+from tests.support.user_topics import emit_id_of, read_all, wait_until_relayed
 
 KEYS = 50
 PARTITIONS = 4
@@ -48,7 +53,7 @@ class Scene:
     def __init__(self, folder: Path, bootstrap: str, services: int) -> None:
         port = free_port()
         self.topic, self.group, self.namespace = f"orders{port}", f"orders-service{port}", f"kills{port}"
-        self.address = f"kafka://{bootstrap}"
+        self.bootstrap, self.address = bootstrap, f"kafka://{bootstrap}"
         arguments = ["server", "--address", self.address, "--namespace", self.namespace, "--partitions", "4"]
         arguments += ["--state-dir", str(folder / "state"), "--instance", "engine", "--session-timeout-ms", "6000"]
         self.engine = PythonProcess("engine", ["-m", "perdure_ops", *arguments], folder, ready="ready")
@@ -61,8 +66,9 @@ class Scene:
     def __enter__(self) -> Scene:
         _start(self.engine)
         self.log: Log = open_log(self.address)
-        spec = TopicSpec(self.topic, "key", "text", Cleanup.DELETE, (), (), ())
-        self.log.create_topics({self.topic: spec}, PARTITIONS)
+        topics = (self.topic, receipts_of(self.topic), shipments_of(self.topic))
+        specs = {topic: TopicSpec(topic, "key", "text", Cleanup.DELETE, (), (), ()) for topic in topics}
+        self.log.create_topics(specs, PARTITIONS)
         for service in self.services:
             _start(service)
         return self
@@ -116,12 +122,38 @@ class Scene:
         try:
             runs = await self._count_runs(client)
             for key in range(KEYS):
-                expected = list(range(key, self.appended, KEYS))
-                found = await _signals(client, f"device-{key}")
-                assert found == expected, f"device {key}: {found[:20]}… instead of {expected[:20]}…"
+                _assert_same(f"signals of device {key}", await _signals(client, f"device-{key}"), self._numbers(key))
         finally:
             await client.close()
-        return {"records": self.appended, "runs": runs, "lag": self.lag(), "devices": KEYS}
+        emitted = await asyncio.to_thread(self._check_emitted)
+        return {"records": self.appended, "runs": runs, **emitted, "lag": self.lag(), "devices": KEYS}
+
+    def _numbers(self, key: int) -> list[int]:
+        """The records of a device."""
+        return list(range(key, self.appended, KEYS))
+
+    def _check_emitted(self) -> dict[str, int]:
+        """Each order has emitted one receipt, and each device its shipments in the order of its records."""
+        wait_until_relayed(self.log, names_of(self.log, self.namespace), PATIENCE_S)
+        receipts = read_all(self.log, receipts_of(self.topic))
+        _assert_same("receipts", sorted(map(_number, receipts)), list(range(self.appended)))
+        shipments = read_all(self.log, shipments_of(self.topic))
+        for key in range(KEYS):
+            mine = [_number(record) for record in shipments if record.key == str(key).encode()]
+            _assert_same(f"shipments of device {key}", mine, self._numbers(key))
+        ids = {emit_id_of(record) for record in (*receipts, *shipments)}
+        assert len(ids) == len(receipts) + len(shipments), "two records have the same emit id"
+        return {"receipts": len(receipts), "shipments": len(shipments)}
+
+    def lag_by_kafka(self) -> int:
+        """The group's lag as Kafka's own tool tells it."""
+        tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+        text = kafka_tool(tool, "--bootstrap-server", self.bootstrap, "--describe", "--group", self.group)
+        lines = [line.split() for line in text.splitlines() if line.split()]
+        (heading,) = [line for line in lines if line[0] == "GROUP"]
+        rows = [line for line in lines if line[0] == self.group]
+        assert len(rows) == PARTITIONS, text
+        return sum(int(row[heading.index("LAG")]) for row in rows)
 
     async def _count_runs(self, client: Client) -> int:
         """The read side follows: wait until it has seen all closed, then there must not be one more."""
@@ -137,6 +169,15 @@ class Scene:
     def audit(self) -> None:
         """Everything in the log must be sound."""
         assert_cluster_sound(self.address, self.namespace)
+
+
+def _assert_same(what: str, found: list[int], expected: list[int]) -> None:
+    assert found == expected, f"{what}: {len(found)}, {found[:20]}… instead of {len(expected)}, {expected[:20]}…"
+
+
+def _number(record: LogRecord) -> int:
+    assert record.value is not None
+    return int(record.value)
 
 
 def _start(process: PythonProcess) -> None:
@@ -183,6 +224,8 @@ def run(records: int, every_s: float, bootstrap: str, folder: Path) -> dict[str,
             kill_when_due()
         scene.wait_for_lag(0, kill_when_due)
         counted = asyncio.run(scene.check())
+        counted["lag_by_kafka"] = scene.lag_by_kafka()
+        assert counted["lag_by_kafka"] == 0, counted
         scene.audit()
     return {**counted, "kills": kills}
 

@@ -22,4 +22,4 @@ def test_each_record_makes_one_run_though_every_process_is_killed(kafka_bootstra
         scene.wait_for_lag(0)
         counted = asyncio.run(scene.check())
         scene.audit()
-    assert counted == {"records": 200, "runs": 200, "lag": 0, "devices": 50}
+    assert counted == {"records": 200, "runs": 200, "receipts": 200, "shipments": 200, "lag": 0, "devices": 50}
