@@ -40,6 +40,7 @@ TOP_LEVEL: tuple[type[Record], ...] = (
     records.DeploymentVersionSeen,
     records.DeadLetter,
     records.ReadRequest,
+    records.TaskQueueConfig,
 )
 
 _PRIMITIVES: dict[Any, str] = {

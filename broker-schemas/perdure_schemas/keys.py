@@ -220,6 +220,18 @@ def parse_version_seen_key(key: bytes) -> tuple[str, str] | None:
     return (version, task_queue) if kind == "version" and slash else None
 
 
+def queue_config_key(task_queue: str, task_type: str) -> bytes:
+    """The key of the settings of a task queue for tasks of one type."""
+    return f"queue/{task_type}/{task_queue}".encode()
+
+
+def parse_queue_config_key(key: bytes) -> tuple[str, str] | None:
+    """The task queue and the type in a key made by :func:`queue_config_key`; ``None`` if it is none."""
+    kind, _, rest = key.decode(errors="replace").partition("/")
+    task_type, slash, task_queue = rest.partition("/")
+    return (task_queue, task_type) if kind == "queue" and slash else None
+
+
 def _derived_run_id(source: str) -> str:
     digest = bytearray(hashlib.blake2b(source.encode(), digest_size=16).digest())
     digest[6] = digest[6] & 0x0F | 0x80

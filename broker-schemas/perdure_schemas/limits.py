@@ -47,6 +47,11 @@ RESET_BYTES_MAX: Final = COMMAND_BYTES_MAX
 FAIRNESS_KEY_BYTES_MAX: Final = 64
 FAIRNESS_WEIGHT_MIN: Final = 0.001
 FAIRNESS_WEIGHT_MAX: Final = 1_000.0
+#: Fairness keys of one task queue and type that have settings of their own.
+FLOW_KEYS_MAX: Final = 1_000
+#: The largest rate, in tasks a second, and the most tasks at once, that settings of a task queue may name.
+FLOW_RATE_MAX: Final = 1_000_000.0
+FLOW_CONCURRENCY_MAX: Final = 1_000_000
 #: Characters of the name of a topic that a workflow emits to, as Kafka has it.
 TOPIC_CHARS_MAX: Final = 249
 #: Priorities: 1 is served first.

@@ -139,9 +139,9 @@ EXECUTIONS = TopicSpec(
 DEPLOYMENTS = TopicSpec(
     name="deployments",
     partitioned_by="task queue; a deployment's routing stands in every partition",
-    key="routing/<deployment>, version/<deployment>.<build id>/<task queue>",
+    key="routing/<deployment>, version/<deployment>.<build id>/<task queue>, queue/<type>/<task queue>",
     cleanup=Cleanup.COMPACT,
-    records=("DeploymentRouting", "DeploymentVersionSeen", "OwnerMark"),
+    records=("DeploymentRouting", "DeploymentVersionSeen", "TaskQueueConfig", "OwnerMark"),
     producers=("matching", "operator"),
     consumers=("matching", "operator"),
 )

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from perdure_matching.checkpoint import Bodies, Positions, load_state, save_state
 from perdure_matching.core.deadlines import advance
+from perdure_matching.core.flowing import forget_config, take_config
 from perdure_matching.core.model import Assign, MatchingConfig, Output, Phase, Register, Report, WorkerState
-from perdure_matching.core.placing import detach, fill
+from perdure_matching.core.placing import detach, free_slot
 from perdure_matching.core.routing import forget_version, note_version, routing_known, take_routing
 from perdure_matching.core.tasks import confirm, drop_unconfirmed, foresee, remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
@@ -32,6 +33,7 @@ from perdure_schemas.records import (
     DispatchBody,
     OwnerMark,
     RunTask,
+    TaskQueueConfig,
     TaskRecord,
     WorkerHeartbeat,
     WorkerStopped,
@@ -311,9 +313,13 @@ class MatchingPartition:
                 routing_known(self.state, now_ms)
             return
         if record.value is None:
-            seen = None if record.key is None else keys.parse_version_seen_key(record.key)
+            if record.key is None:
+                return
+            seen, queue = keys.parse_version_seen_key(record.key), keys.parse_queue_config_key(record.key)
             if seen is not None:
                 forget_version(self.state, *seen, now_ms)
+            elif queue is not None:
+                forget_config(self.state, *queue, now_ms)
             return
         value = codec.decode(record.value)
         if isinstance(value, DeploymentRouting):
@@ -322,6 +328,8 @@ class MatchingPartition:
         elif isinstance(value, DeploymentVersionSeen):
             version = keys.version_name(value.deployment_name, value.build_id)
             note_version(self.state, version, value.task_queue, now_ms)
+        elif isinstance(value, TaskQueueConfig):
+            take_config(self.state, value, now_ms)
         else:
             raise ValueError(f"a {type(value).__name__} stands in {record.topic}")
 
@@ -362,7 +370,7 @@ class MatchingPartition:
         worker = detach(self.state, task)
         task.phase = Phase.PARKED
         if worker is not None:
-            fill(self.state, worker, task.slot_kind, now_ms)
+            free_slot(self.state, worker, task, now_ms)
 
     def _dispatch(self, output: Assign, now_ms: int, outbox: Outbox) -> None:
         task = output.task

@@ -13,9 +13,11 @@ from perdure_schemas.records import (
     DeploymentRouting,
     DeploymentVersionSeen,
     Dispatch,
+    FairnessKeyConfig,
     HeldTask,
     ProbeWorker,
     RunTask,
+    TaskQueueConfig,
     TaskRecord,
     WorkerHeartbeat,
     WorkerStopped,
@@ -147,6 +149,23 @@ class Matching:
     def forget(self, version: str, task_queue: str = "q") -> list[tuple[Any, ...]]:
         """A version was deleted."""
         self.log.append(NAMES.deployments, keys.version_seen_key(version, task_queue), None, self._now_ms)
+        return self.poll()
+
+    def write_config(self, *keys_set: FairnessKeyConfig, **fields: Any) -> None:
+        """Append the settings of the activities of task queue ``q`` without reading them."""
+        defaults: dict[str, Any] = {"task_queue": "q", "task_type": "activity", "time_ms": self._now_ms}
+        config = TaskQueueConfig(keys=list(keys_set), **{**defaults, **fields})
+        key = keys.queue_config_key(config.task_queue, config.task_type)
+        self.log.append(NAMES.deployments, key, codec.encode(config), self._now_ms)
+
+    def configure(self, *keys_set: FairnessKeyConfig, **fields: Any) -> list[tuple[Any, ...]]:
+        """Other settings of the activities of task queue ``q``."""
+        self.write_config(*keys_set, **fields)
+        return self.poll()
+
+    def unset(self, task_queue: str = "q", task_type: str = "activity") -> list[tuple[Any, ...]]:
+        """Nothing is set for a task queue any more."""
+        self.log.append(NAMES.deployments, keys.queue_config_key(task_queue, task_type), None, self._now_ms)
         return self.poll()
 
     # --- what came of it ------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from perdure_matching.core.flowing import token_came
 from perdure_matching.core.model import Phase, TaskState
-from perdure_matching.core.placing import detach, fill, notice_start, place, report, unthrottle
+from perdure_matching.core.placing import detach, free_slot, notice_start, place, report, unthrottle
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
 from perdure_matching.core.workers import close_window, lost
@@ -27,6 +28,8 @@ def advance(state: MatchingState, now_ms: int) -> None:
             _expire_query(state, subject)
         elif kind is WakeupKind.RATE:
             unthrottle(state, subject, now_ms)
+        elif kind is WakeupKind.FLOW:
+            token_came(state, subject, now_ms)
         elif kind is WakeupKind.LAPSE:
             lost(state, subject, now_ms - wakeup.due_ms, now_ms)
         else:
@@ -49,7 +52,7 @@ def _expire_lease(state: MatchingState, task: TaskState, now_ms: int) -> None:
     place(state, task, now_ms)
     state.touch(task)
     if worker is not None:
-        fill(state, worker, task.slot_kind, now_ms)
+        free_slot(state, worker, task, now_ms)
 
 
 def _expire_query(state: MatchingState, task: TaskState) -> None:

@@ -1,6 +1,6 @@
 """What matching knows of tasks, workers and task queues, and what it asks the shell to send.
 
-Plain data; all transitions are in :mod:`perdure_matching.core.matcher`. :class:`TaskState` is also what a checkpoint
+Plain data; all transitions are in the other modules of this core. :class:`TaskState` is also what a checkpoint
 holds of a task, so its fields only grow at the end, with defaults.
 """
 
@@ -13,6 +13,7 @@ from enum import IntEnum
 import msgspec
 
 from perdure_matching.core.fair_queue import FairQueue
+from perdure_matching.core.flow import Flow
 from perdure_matching.core.rates import RateLimit
 from perdure_schemas import limits
 from perdure_schemas.records import CancelActivity, Command, DeploymentVersionSeen, ProbeWorker
@@ -123,7 +124,7 @@ class TaskState(msgspec.Struct, array_like=True, gc=False):
     expiry_reported: bool = False
     #: The worker that kept it too long, so it does not get the lease back by reporting that it has it.
     expired_from: str = ""
-    #: Its tag in the backlog; 0 puts a task that had its turn before in front.
+    #: Its place in the backlog; 0 puts a task that had its turn before in front.
     fair_start: float | None = None
     #: Whether the store holds it, and its body.
     stored: bool = False
@@ -227,19 +228,21 @@ class TaskQueue:
     """One task queue, or one version of it: its workers, and what waits for them.
 
     Invariant: a worker is in ``ready[kind]`` exactly if it is confirmed, not draining, has a free slot of that kind,
-        is not throttled, and neither its sticky queue nor the backlog has a task for it; so ``ready[kind]`` and
-        ``backlog[kind]`` are never both filled.
+        is not throttled, and neither its sticky queue nor the backlog has a task for it that may go; so while
+        ``ready[kind]`` has a worker, what is in ``backlog[kind]`` waits for its flow control.
     """
 
-    __slots__ = ("backlog", "key", "name", "rate", "ready", "throttled", "workers")
+    __slots__ = ("backlog", "flows", "key", "name", "rate", "ready", "throttled", "workers")
 
-    def __init__(self, name: str, key: str) -> None:
+    def __init__(self, name: str, key: str, flows: tuple[Flow | None, Flow | None] = (None, None)) -> None:
         self.name = name
         #: Its key among all: see :func:`lane_key`.
         self.key = key
         self.workers: dict[str, WorkerState] = {}
         self.ready: tuple[OrderedDict[str, WorkerState], OrderedDict[str, WorkerState]] = (OrderedDict(), OrderedDict())
-        self.backlog = (FairQueue(), FairQueue())
+        #: What is set for tasks of each kind; ``None``: nothing.
+        self.flows = flows
+        self.backlog = (FairQueue(flows[0]), FairQueue(flows[1]))
         #: How many activities its workers take in a second together, and whether all have to wait for the next one.
         self.rate = RateLimit()
         self.throttled = False

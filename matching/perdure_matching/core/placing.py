@@ -1,15 +1,16 @@
 """Where a task goes: to a worker at once, to its own worker's queue, to the backlog; and what a free slot takes next.
 
-Order of service: the worker's sticky tasks, then priority, fairness, first in first out. Every function keeps the
+Order of service: the worker's sticky tasks, which flow control does not hold back, then priority, fairness, first in
+first out. Every function keeps the
 invariants of :mod:`perdure_matching.core.state`. Called by the other modules of this core.
 """
 
 from __future__ import annotations
 
+from perdure_matching.core.flow import Flow, Gate
 from perdure_matching.core.model import Assign, Phase, Report, SlotKind, TaskQueue, TaskState, Tell, WorkerState
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
-from perdure_schemas import limits
 from perdure_schemas.records import (
     ActivityTaskCanceled,
     ActivityTaskStarted,
@@ -21,14 +22,17 @@ from perdure_schemas.records import (
 
 __all__ = [
     "assign",
+    "await_token",
     "detach",
     "fill",
+    "free_slot",
     "lease",
     "notice_start",
     "park",
     "place",
     "release",
     "report",
+    "serve",
     "set_ready",
     "tell",
     "throttle",
@@ -61,9 +65,17 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
             else:
                 _wait_for(state, own, task)
             return
+    flow = queue.flows[kind]
+    if flow is not None and state.grace and flow.counts(task.fairness_key):
+        # A worker that has not answered yet may run others of its key.
+        task.phase = Phase.UNDECIDED
+        state.undecided[task.task_id] = task
+        return
     ready = queue.ready[kind]
-    if ready:
+    if ready and (flow is None or flow.admits(task.fairness_key)):
         assign(state, _choose(ready, task), task, now_ms)
+        if flow is not None:
+            _take_flow_tokens(state, flow, task, now_ms)
         return
     task.phase = Phase.QUEUED
     task.fair_start = queue.backlog[kind].push(
@@ -128,7 +140,11 @@ def lease(state: MatchingState, worker: WorkerState, task: TaskState, leased_ms:
     task.leased_ms = leased_ms
     task.lease_count += 1
     task.dispatch_number = 0
-    worker.leases[task.slot_kind][task.task_id] = task
+    kind = task.slot_kind
+    worker.leases[kind][task.task_id] = task
+    flow = worker.queue.flows[kind]
+    if flow is not None:
+        flow.began(task.fairness_key, task.fairness_weight, leased_ms)
     state.touch(task)
 
 
@@ -163,7 +179,11 @@ def release(state: MatchingState, task: TaskState) -> WorkerState | None:
     worker = state.worker_of(task)
     if worker is None:
         return None
-    worker.leases[task.slot_kind].pop(task.task_id, None)
+    kind = task.slot_kind
+    held = worker.leases[kind].pop(task.task_id, None)
+    flow = worker.queue.flows[kind]
+    if flow is not None and held is not None:
+        flow.ended(task.fairness_key)
     return worker
 
 
@@ -192,13 +212,55 @@ def fill(state: MatchingState, worker: WorkerState, kind: int, now_ms: int) -> N
     backlog = queue.backlog[kind]
     if worker.confirmed and not worker.draining:
         free = worker.free(kind)
+        flow = queue.flows[kind]
         while free > 0 and worker.may_take(kind):
-            task_id = worker.sticky.pop() if kind == SlotKind.WORKFLOW and worker.sticky else backlog.pop()
+            own = kind == SlotKind.WORKFLOW and len(worker.sticky) > 0
+            task_id = worker.sticky.pop() if own else backlog.pop()
             if task_id is None:
                 break
-            assign(state, worker, state.tasks[task_id], now_ms)
+            task = state.tasks[task_id]
+            assign(state, worker, task, now_ms)
+            if flow is not None and not own:
+                _take_flow_tokens(state, flow, task, now_ms)
             free -= 1
     set_ready(queue, worker, kind)
+
+
+def serve(state: MatchingState, flow: Flow, now_ms: int) -> None:
+    """Flow control may let tasks go that waited for it: give them to workers that are ready."""
+    for queue in flow.queues.values():
+        ready, backlog = queue.ready[flow.kind], queue.backlog[flow.kind]
+        while ready and (task_id := backlog.pop()) is not None:
+            task = state.tasks[task_id]
+            assign(state, _choose(ready, task), task, now_ms)
+            _take_flow_tokens(state, flow, task, now_ms)
+
+
+def free_slot(state: MatchingState, worker: WorkerState, task: TaskState, now_ms: int) -> None:
+    """A worker does not have a task any more, which is out of its leases: use the slot, and that of its key."""
+    kind = task.slot_kind
+    flow = worker.queue.flows[kind]
+    reopened = flow is not None and flow.reopen(task.fairness_key)
+    fill(state, worker, kind, now_ms)
+    if flow is not None and reopened:
+        serve(state, flow, now_ms)
+
+
+def _take_flow_tokens(state: MatchingState, flow: Flow, task: TaskState, now_ms: int) -> None:
+    """A task was dispatched that is not its worker's own: whoever has no token left waits for the next one."""
+    for limited in flow.limited(task.fairness_key):
+        if limited.rate.rate:
+            limited.rate.take(now_ms)
+            await_token(state, limited, now_ms)
+
+
+def await_token(state: MatchingState, limited: Flow | Gate, now_ms: int) -> None:
+    """Note whether a rate that was set has a token now, and wake up for it if not."""
+    wait_ms = limited.rate.wait_ms(now_ms)
+    limited.throttled = wait_ms > 0
+    if wait_ms:
+        limited.waits += 1
+        state.wakeups.push(now_ms + wait_ms, WakeupKind.FLOW, limited, limited.waits)
 
 
 def _take_tokens(state: MatchingState, worker: WorkerState, now_ms: int) -> None:
@@ -259,10 +321,3 @@ def report(state: MatchingState, task: TaskState, what: str, body: CommandBody) 
         body=body,
     )
     state.outputs.append(Report(command))
-
-
-def clamp_weight(weight: float) -> float:
-    """A fairness weight within its bounds; what is no positive number counts as 1."""
-    if not weight > 0:
-        return 1.0
-    return min(max(weight, limits.FAIRNESS_WEIGHT_MIN), limits.FAIRNESS_WEIGHT_MAX)

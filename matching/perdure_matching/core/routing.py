@@ -81,8 +81,7 @@ def _route_again(state: MatchingState, now_ms: int) -> None:
         task.fair_start = None
     _place_all(state, moving, now_ms)
     for lane in left:
-        if state.queues[lane].is_idle():
-            del state.queues[lane]
+        state.drop_idle(lane)
 
 
 def _place_all(state: MatchingState, tasks: list[TaskState], now_ms: int) -> None:

@@ -7,6 +7,7 @@ what an earlier owner left or a worker's own reduction of slots; what changed si
 
 from __future__ import annotations
 
+from perdure_matching.core.flow import Flow
 from perdure_matching.core.model import (
     MatchingConfig,
     Output,
@@ -32,6 +33,7 @@ class MatchingState:
         "changed",
         "config",
         "epoch",
+        "flows",
         "foreseen",
         "grace",
         "live",
@@ -59,6 +61,8 @@ class MatchingState:
         self.routings: dict[str, tuple[int, DeploymentRouting]] = {}
         self.versions: dict[str, set[str]] = {}
         self.routes: dict[str, Route] = {}
+        #: What is set for tasks of a kind, by task queue and kind.
+        self.flows: dict[tuple[str, int], Flow] = {}
         #: Whether those are complete; until then no task is placed.
         self.routed = True
         self.wakeups = Wakeups(self._due_of)
@@ -86,8 +90,21 @@ class MatchingState:
         key = lane_key(name, version) if version else name
         queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[key] = TaskQueue(name, key)
+            flows = (self.flows.get((name, 0)), self.flows.get((name, 1))) if self.flows else (None, None)
+            queue = self.queues[key] = TaskQueue(name, key, flows)
+            for flow in flows:
+                if flow is not None:
+                    flow.queues[key] = queue
         return queue
+
+    def drop_idle(self, key: str) -> None:
+        """Forget a queue if it is idle."""
+        queue = self.queues.get(key)
+        if queue is not None and queue.is_idle():
+            del self.queues[key]
+            for flow in queue.flows:
+                if flow is not None:
+                    flow.queues.pop(key, None)
 
     def version_of(self, task: TaskState) -> str:
         """The version whose workers may have a task now; empty: those without one."""
@@ -145,8 +162,25 @@ class MatchingState:
                     able = worker.confirmed and not worker.draining and worker.free(kind) > 0 and worker.may_take(kind)
                     assert (worker.worker_id in queue.ready[kind]) == able, f"{worker.worker_id} ready for {kind.name}?"
             for kind in SlotKind:
-                assert not (queue.ready[kind] and queue.backlog[kind]), f"{queue.name} has both workers and tasks"
+                both = queue.ready[kind] and queue.backlog[kind].has_servable()
+                assert not both, f"{queue.name} has both workers and tasks"
         assert unconfirmed == self.unconfirmed
+        for flow in self.flows.values():
+            self._check_flow(flow)
+
+    def _check_flow(self, flow: Flow) -> None:
+        assert flow.queues == {key: queue for key, queue in self.queues.items() if queue.name == flow.name}
+        running: dict[str, int] = {}
+        for queue in flow.queues.values():
+            assert queue.flows[flow.kind] is queue.backlog[flow.kind].flow is flow
+            for worker in queue.workers.values():
+                for task in worker.leases[flow.kind].values():
+                    running[task.fairness_key] = running.get(task.fairness_key, 0) + 1
+        for key, gate in flow.gates.items():
+            assert gate.running == running.get(key, 0), f"{flow.name} {key!r}: {gate.running} running"
+        for key, lanes in flow.aside.items():
+            assert flow.closed(key), f"{flow.name} {key!r} is open, and its tasks wait"
+            assert all(lane.waiting and lane.aside and lane.turn is None for lane in lanes)
 
     def _due_of(self, entry: Wakeup) -> int | None:
         kind, subject = entry.kind, entry.subject
@@ -156,6 +190,8 @@ class MatchingState:
             return entry.due_ms
         if kind is WakeupKind.RATE:
             return entry.due_ms if subject.throttled else None
+        if kind is WakeupKind.FLOW:
+            return entry.due_ms if subject.throttled and subject.waits == entry.number else None
         phase = subject.phase
         if kind is WakeupKind.STICKY:
             valid = phase is Phase.STICKY

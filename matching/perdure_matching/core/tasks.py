@@ -6,8 +6,9 @@ Called by the service for each valid record of ``tasks``.
 
 from __future__ import annotations
 
+from perdure_matching.core.flow import clamp_weight
 from perdure_matching.core.model import Phase, TaskState
-from perdure_matching.core.placing import clamp_weight, detach, fill, park, place, tell
+from perdure_matching.core.placing import detach, free_slot, park, place, tell
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
 from perdure_schemas.records import CancelActivity, TaskRecord
@@ -124,6 +125,7 @@ def load(state: MatchingState, task: TaskState) -> None:
     """Take in a task from the store, before any record is folded."""
     state.tasks[task.task_id] = task
     task.lane = task.lane or task.task_queue
+    task.fair_start = None  # places are those of one owner; tasks from before come in the order of their records
     if task.phase is Phase.LEASED:
         worker = state.worker_of(task)
         if worker is not None:
@@ -163,11 +165,9 @@ def remove(state: MatchingState, task_id: str, now_ms: int, *, interrupted: bool
             and not worker.has_finished(task)
         ):
             tell(state, worker, CancelActivity(task_id=task_id, gone=True))
-        fill(state, worker, task.slot_kind, now_ms)
+        free_slot(state, worker, task, now_ms)
     elif worker is None:
-        queue = state.queues.get(task.lane)
-        if queue is not None and queue.is_idle():
-            del state.queues[task.lane]
+        state.drop_idle(task.lane)
     return task
 
 
@@ -178,7 +178,7 @@ def _leave_open(state: MatchingState, task: TaskState, now_ms: int) -> None:
     task.phase = Phase.PARKED
     state.touch(task)
     if worker is not None and state.live:
-        fill(state, worker, task.slot_kind, now_ms)
+        free_slot(state, worker, task, now_ms)
 
 
 def _cancel(state: MatchingState, task: TaskState) -> None:

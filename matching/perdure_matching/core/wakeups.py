@@ -34,6 +34,8 @@ class WakeupKind(IntEnum):
     WINDOW = 5
     #: A rate limit lets the next activity through.
     RATE = 6
+    #: A rate that was set for a task queue or a fairness key lets the next task through.
+    FLOW = 7
 
 
 class Wakeup(NamedTuple):

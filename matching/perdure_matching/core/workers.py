@@ -8,8 +8,21 @@ lapse; newer ones cannot be held by anybody and do not wait. Called by the servi
 
 from __future__ import annotations
 
+from perdure_matching.core.flow import Flow
+from perdure_matching.core.flowing import is_rate_set
 from perdure_matching.core.model import Phase, SlotKind, TaskQueue, TaskState, WorkerState, lane_key
-from perdure_matching.core.placing import detach, fill, lease, place, report, set_ready, tell, unthrottle, watch_lease
+from perdure_matching.core.placing import (
+    detach,
+    fill,
+    lease,
+    place,
+    report,
+    serve,
+    set_ready,
+    tell,
+    unthrottle,
+    watch_lease,
+)
 from perdure_matching.core.routing import register
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
@@ -155,11 +168,16 @@ def _describe(worker: WorkerState, heartbeat: WorkerHeartbeat) -> bool:
 
 
 def _take_rates(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeartbeat, now_ms: int) -> None:
-    """Note a worker's rate limits. That of the queue is the one said last; it ends when no living worker says one."""
+    """Note a worker's rate limits.
+
+    That of the queue is the one said last, unless one was set; it ends when no living worker says one.
+    """
     queue = worker.queue
     worker.queue_rate = heartbeat.queue_activities_per_second
     rate = worker.queue_rate
-    if rate <= 0 and queue.rate.rate:
+    if is_rate_set(queue):
+        rate = 0.0
+    elif rate <= 0 and queue.rate.rate:
         rate = 0.0 if not any(one.queue_rate > 0 for one in queue.workers.values()) else queue.rate.rate
     if worker.rate.set(heartbeat.activities_per_second, now_ms):
         unthrottle(state, worker, now_ms)
@@ -231,8 +249,14 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
         set_ready(queue, worker, kind)
     state.workers_changed[queue.name, worker.worker_id] = worker
     again: list[TaskState] = []
-    for leases in worker.leases:
+    reopened: list[Flow] = []
+    for kind in SlotKind:
+        leases, flow = worker.leases[kind], queue.flows[kind]
         for task in leases.values():
+            if flow is not None:
+                flow.ended(task.fairness_key)
+                if flow.reopen(task.fairness_key):
+                    reopened.append(flow)
             unread = read_to is not None and task.dispatch_number > read_to
             task.phase = Phase.PARKED
             state.touch(task)
@@ -246,11 +270,12 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
         leases.clear()
     for task in again:
         place(state, task, now_ms)
+    for flow in reopened:
+        serve(state, flow, now_ms)
     _share_sticky(state, worker, now_ms)
     if state.grace and state.unconfirmed == 0 and any(other.workers for other in state.queues.values()):
         _end_grace(state, now_ms)
-    if queue.is_idle():
-        state.queues.pop(queue.key, None)
+    state.drop_idle(queue.key)
 
 
 def _share_sticky(state: MatchingState, worker: WorkerState, now_ms: int) -> None:

@@ -24,6 +24,7 @@ from perdure_schemas.records import (
     ExecutionSummary,
     HistoryRecord,
     OwnerMark,
+    TaskQueueConfig,
     TaskRecord,
     TimerRecord,
     WorkflowQuarantined,
@@ -149,21 +150,24 @@ class Translation:
     # --- the other topics -------------------------------------------------------------------------------------------
 
     def deployments(self, records: Iterable[LogRecord]) -> Iterator[NewRecord]:
-        """Versions of workers, and where new work goes: of each routing the newest, with a copy in each partition."""
-        seen: dict[bytes, LogRecord] = {}
+        """Versions of workers, settings of task queues, and where new work goes.
+
+        Of each routing the newest goes on, with a copy in each partition.
+        """
+        of_queues: dict[bytes, tuple[str, LogRecord]] = {}
         routings: dict[str, tuple[int, LogRecord, DeploymentRouting]] = {}
         for record in records:
             if record.key is None or keys.is_mark(record.key):
                 continue
             if record.value is None:
-                seen.pop(record.key, None)
+                of_queues.pop(record.key, None)
                 continue
             try:
                 value = codec.decode(record.value)
             except codec.DecodeError:
                 continue  # the engine passes it over, too
-            if isinstance(value, DeploymentVersionSeen):
-                seen[record.key] = record
+            if isinstance(value, (DeploymentVersionSeen, TaskQueueConfig)):
+                of_queues[record.key] = (value.task_queue, record)
             elif isinstance(value, DeploymentRouting):
                 revision = record.offset if value.revision < 0 else value.revision
                 known = routings.get(value.deployment_name)
@@ -178,8 +182,8 @@ class Translation:
                 new = codec.encode(replace(value, revision=-1 if partition == own else revision))
                 key = keys.routing_key(name)
                 yield NewRecord(self._target.deployments, partition, key, new, _time_ms(record))
-        for key, record in sorted(seen.items()):
-            partition = self._partition_of(codec.decode_as(record.value, DeploymentVersionSeen).task_queue)
+        for key, (task_queue, record) in sorted(of_queues.items(), key=lambda item: item[0]):
+            partition = self._partition_of(task_queue)
             yield NewRecord(self._target.deployments, partition, key, record.value, _time_ms(record), record.headers)
 
     def dead_letter(self, record: LogRecord) -> NewRecord:

@@ -80,8 +80,18 @@ def test_discarded_tasks_are_not_served_and_leave_no_garbage() -> None:
     for number in range(990):
         assert queue.discard(f"t{number}")
     assert not queue.discard("t0")
-    assert len(queue._heap) < 200
+    assert len(queue._levels[3].lanes[""].entries) < 200
     assert drain(queue) == [f"t{number}" for number in range(990, 1_000)]
+
+
+def test_keys_that_come_and_go_leave_no_garbage() -> None:
+    queue = FairQueue()
+    push(queue, "stays", 0, priority=1)
+    for number in range(1, 1_000):
+        push(queue, f"t{number}", number, key="k")
+        assert queue.discard(f"t{number}")
+    assert len(queue._turns) < 200
+    assert drain(queue) == ["stays"]
 
 
 def test_keys_of_the_past_are_forgotten() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from perdure_matching.core.model import MatchingConfig, Phase
+from perdure_schemas.records import FairnessKeyConfig
 from tests.support.fakes import DictStore
 from tests.support.matching import NAMES, Matching
 
@@ -126,6 +127,38 @@ class MatchingMachine(RuleBasedStateMachine):
     def forget(self, build: str, queue: str) -> None:
         self.receive(self.matching.forget(f"d.{build}", queue))
 
+    @rule(
+        queue=QUEUES,
+        task_type=st.sampled_from(["activity", "activity", "workflow"]),
+        queue_rate=st.sampled_from([None, None, 0.0, 2.0]),
+        key_rate=st.sampled_from([None, None, 1.0]),
+        key_concurrency=st.sampled_from([None, 1, 2]),
+        own=st.sampled_from([None, 0, 1, 3]),
+    )
+    def configure(
+        self,
+        queue: str,
+        task_type: str,
+        queue_rate: float | None,
+        key_rate: float | None,
+        key_concurrency: int | None,
+        own: int | None,
+    ) -> None:
+        self.receive(
+            self.matching.configure(
+                FairnessKeyConfig(fairness_key="a", concurrency=own, weight=2.0),
+                task_queue=queue,
+                task_type=task_type,
+                queue_rate=queue_rate,
+                key_rate_default=key_rate,
+                key_concurrency_default=key_concurrency,
+            )
+        )
+
+    @rule(queue=QUEUES, task_type=st.sampled_from(["activity", "workflow"]))
+    def unset(self, queue: str, task_type: str) -> None:
+        self.receive(self.matching.unset(queue, task_type))
+
     @rule(duration_ms=st.sampled_from([0, 1, 100, 700, 1_000, 5_000]))
     def pass_time(self, duration_ms: int) -> None:
         self.receive(self.matching.advance(duration_ms))
@@ -165,6 +198,8 @@ class MatchingMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end a willing worker gets everything that is not lost or cancelled, and the log rebuilds it all."""
         matching = self.matching
+        for queue, task_type in product(("q", "p"), ("activity", "workflow")):
+            matching.unset(queue, task_type)
         matching.advance(6_000)
         for queue, worker in product(("q", "p"), ("last", "last1", "last2")):
             matching.beat(worker, task_queue=queue, workflow_slots=999, activity_slots=999, **version_of(worker))

@@ -25,6 +25,7 @@ from perdure_schemas.records import (
     HistoryRecord,
     OwnerMark,
     SignalWorkflow,
+    TaskQueueConfig,
     TaskRecord,
     TimerRecord,
     WorkflowExecutionStarted,
@@ -345,6 +346,19 @@ def test_a_routing_stands_in_every_partition_with_the_offset_of_its_first_copy()
     assert [(record.key, record.partition) for record in versions] == [
         (keys.version_seen_key("d.2", "q"), keys.partition_of("q", 5))
     ]
+
+
+def test_settings_of_a_task_queue_stand_in_its_partition() -> None:
+    old = Topic(NAMES.deployments)
+    for queue in ("q", "gone", "p"):
+        config = TaskQueueConfig(task_queue=queue, task_type="activity", queue_rate=2.0, time_ms=1)
+        old.add(keys.queue_config_key(queue, "activity"), config)
+    old.add(keys.queue_config_key("gone", "activity"), None)
+    new = list(Translation(NEW, 5, [0, 0]).deployments(old.records))
+    assert {(record.key, record.partition) for record in new} == {
+        (keys.queue_config_key(queue, "activity"), keys.partition_of(queue, 5)) for queue in ("q", "p")
+    }
+    assert all(codec.decode_as(record.value, TaskQueueConfig).queue_rate == 2.0 for record in new)
 
 
 def test_an_undecided_command_says_where_it_came_from() -> None:
