@@ -1,8 +1,8 @@
 """Task queues and workers as the log shows them: who lives, what waits, since when, and how fast it goes.
 
-Changes nothing and asks no engine: it folds the topics ``tasks`` and ``workers``. Invariants: what a deposed owner
-wrote does not count (I1); a task that a living worker says it holds does not wait. Called by the commands
-``task-queue describe`` and ``worker list``.
+Changes nothing and asks no engine: it folds the topics ``tasks`` and ``workers``, and what is set for the queue.
+Invariants: what a deposed owner wrote does not count (I1); a task that a living worker says it holds does not wait.
+Called by the commands ``task-queue describe`` and ``worker list``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from perdure_ops.audit.reading import TopicScan
 from perdure_ops.errors import CliError
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_fields, print_rows
+from perdure_ops.queue_flow import KEY_COLUMNS, ConfigView, key_rows
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import LogRecord
 from perdure_schemas import codec, keys
 from perdure_schemas.records import TaskRecord, WorkerHeartbeat, WorkerStopped
-from perdure_schemas.topics import TASKS, WORKERS, TopicNames
+from perdure_schemas.topics import DEPLOYMENTS, TASKS, WORKERS, TopicNames
 
 __all__ = ["QueueView", "WorkersView", "describe_queue", "list_workers"]
 
@@ -34,6 +35,8 @@ TYPE_COLUMNS = ("type", "backlog", "oldest_s", "running", "held_back", "added_pe
 #: A worker that was not heard of for so long is taken for dead by matching; after the second one it is not shown.
 SILENT_MS = 5_000
 FORGOTTEN_MS = 60_000
+#: More fairness keys are not shown in the table.
+KEYS_SHOWN_MAX = 50
 #: Rates are means over this time.
 RATE_WINDOW_MS = 60_000
 
@@ -149,29 +152,52 @@ def describe_queue(address: str, namespace: str, name: str, output: OutputFormat
     """
     with opened(address, namespace) as (log, names):
         now_ms = wall_clock_ms()
-        queue, workers = QueueView(name, now_ms), WorkersView()
-        # All of a queue is in one partition of both topics.
-        scan = TopicScan(log, names, [TASKS, WORKERS], partition=keys.partition_of(name, names.partitions))
+        queue, workers, config = QueueView(name, now_ms), WorkersView(), ConfigView(name)
+        views: dict[str, QueueView | WorkersView | ConfigView] = {
+            names.tasks: queue,
+            names.workers: workers,
+            names.deployments: config,
+        }
+        # All of a queue is in one partition of each topic.
+        partition = keys.partition_of(name, names.partitions)
+        scan = TopicScan(log, names, [TASKS, WORKERS, DEPLOYMENTS], partition=partition)
         try:
             for record in scan.to_end():
-                (workers if record.topic == names.workers else queue).take(record)
+                views[record.topic].take(record)
         finally:
             scan.close()
     rows = workers.rows(now_ms, name)
     alive = {row["worker_id"] for row in rows if row["state"] != "silent"}
     running = [held.task_id for worker_id in alive for held in workers.heartbeats[worker_id].held]
     types = queue.rows(running)
-    if not rows and not queue.tasks:
+    by_key = key_rows(queue.tasks, running, _free_slots(workers.heartbeats[one] for one in alive), config)
+    if not rows and not queue.tasks and not config.configs:
         raise CliError(
             f"nothing waits in task queue {name!r} of namespace {namespace}, and no worker serves it; check the name"
         )
     if output is not OutputFormat.TABLE:
-        print_fields({"task_queue": name, "types": types, "workers": rows}, output)
+        print_fields({"task_queue": name, "types": types, "keys": by_key, "workers": rows}, output)
         return
     print_rows(types, output, TYPE_COLUMNS)
+    if config.configs or any(row["fairness_key"] for row in by_key):
+        print()
+        print_rows(by_key[:KEYS_SHOWN_MAX], output, KEY_COLUMNS)
+        if len(by_key) > KEYS_SHOWN_MAX:
+            print(f"and {len(by_key) - KEYS_SHOWN_MAX} more fairness keys: -o json shows all")
     print(f"\n{len(rows)} worker{'' if len(rows) == 1 else 's'}{':' if rows else ': tasks wait until one comes'}")
     if rows:
         print_rows(rows, output, WORKER_COLUMNS[1:])
+
+
+def _free_slots(living: Iterable[WorkerHeartbeat]) -> dict[str, int]:
+    """Free slots of workers, by type of tasks."""
+    free = {"workflow": 0, "activity": 0}
+    for beat in living:
+        if not beat.draining:
+            activities = sum(keys.is_activity_task(held.task_id) for held in beat.held)
+            free["activity"] += max(0, beat.activity_slots - activities)
+            free["workflow"] += max(0, beat.workflow_slots - (len(beat.held) - activities))
+    return free
 
 
 def list_workers(address: str, namespace: str, task_queue: str | None, output: OutputFormat) -> None:

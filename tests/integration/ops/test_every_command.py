@@ -293,6 +293,26 @@ def test_workers_and_their_versions(story: Story) -> None:
     wait_for(lambda: versions() == {"b1"})
 
 
+@covers("task-queue config: set, get, unset")
+def test_a_task_queue_is_stopped_and_goes_on(story: Story) -> None:
+    config = ("task-queue", "config")
+    assert story.json(*config, "set", TASK_QUEUE, "--queue-rps-limit", "0", "--dry-run")["dry_run"]
+    assert story.json(*config, "get", TASK_QUEUE)[1]["queue_rps_limit"] is None
+    story.ok(*config, "set", TASK_QUEUE, "--queue-rps-limit", "0", "--fairness-key-concurrency", "bank=2")
+    shown = story.json(*config, "get", TASK_QUEUE, "--task-type", "activity")
+    assert (shown["queue_rps_limit"], shown["keys"][0]["concurrency"]) == (0.0, 2)
+    workflow_id = story.start("Approval")
+
+    def stopped() -> bool:
+        keys = story.json("task-queue", "describe", TASK_QUEUE)["keys"]
+        return any(row["type"] == "activity" and row["blocked_by"] == "stopped" and row["blocked"] for row in keys)
+
+    wait_for(stopped)
+    story.ok(*config, "unset", TASK_QUEUE)
+    story.pending(workflow_id, lambda row: row["state"] == "started")
+    story.ok("workflow", "terminate", "-w", workflow_id)
+
+
 @covers("partitions", "lag", "doctor", "history tail", "audit", "sql", "dump", "load")
 def test_the_log_is_looked_at_and_a_workflow_carried_over(story: Story) -> None:
     basket = story.start("Basket")

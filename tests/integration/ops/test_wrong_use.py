@@ -43,6 +43,7 @@ MORE = {
     "rebuild-state": ("--yes",),
     "schedule create": ("--cron", "@daily"),
     "schedule toggle": ("--pause",),
+    "task-queue config set": ("--queue-rps-limit", "1"),
     "topics apply": ("--yes",),
     "reassign execute": ("--yes",),
     "worker deployment set-current-version": ("--build-id", "none"),
