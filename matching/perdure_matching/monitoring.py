@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from perdure_matching.core.fair_queue import FairQueue
+from perdure_matching.core.flow import Flow
 from perdure_matching.core.model import Phase, SlotKind, TaskQueue
 from perdure_matching.core.state import MatchingState
 from perdure_runtime.metrics import (
     BACKLOG_AGE,
+    BACKLOG_BLOCKED,
     BACKLOG_COUNT,
     QUEUE_SLOTS_AVAILABLE,
     QUEUE_SLOTS_USED,
@@ -48,9 +51,18 @@ def _of_queue(queue: TaskQueue, namespace: str) -> Iterator[Sample]:
         if kind == SlotKind.WORKFLOW:
             count += sum(len(worker.sticky) for worker in workers)
         yield Sample(BACKLOG_COUNT, labels, count)
+        flow = queue.flows[kind]
+        if flow is not None:
+            yield Sample(BACKLOG_BLOCKED, labels, _blocked(flow, queue.backlog[kind]))
         yield Sample(QUEUE_SLOTS_USED, labels, sum(len(worker.leases[kind]) for worker in workers))
         free = sum(max(0, worker.free(kind)) for worker in workers if not worker.draining)
         yield Sample(QUEUE_SLOTS_AVAILABLE, labels, free)
+
+
+def _blocked(flow: Flow, backlog: FairQueue) -> int:
+    if flow.stopped:
+        return len(backlog)
+    return sum(lane.waiting for lanes in list(flow.aside.values()) for lane in list(lanes) if lane.queue is backlog)
 
 
 def _oldest(state: MatchingState, waiting: set[tuple[str, int]]) -> dict[tuple[str, int], int]:

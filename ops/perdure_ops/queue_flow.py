@@ -25,7 +25,17 @@ from perdure_schemas import codec, keys, limits
 from perdure_schemas.records import FairnessKeyConfig, TaskQueueConfig, TaskRecord
 from perdure_schemas.topics import DEPLOYMENTS, TopicNames
 
-__all__ = ["KEY_COLUMNS", "ConfigView", "Wanted", "change_config", "key_rows", "show_config", "unset_config"]
+__all__ = [
+    "KEY_COLUMNS",
+    "ConfigView",
+    "Wanted",
+    "change_config",
+    "key_rows",
+    "read_config",
+    "show_config",
+    "unset_config",
+    "write_config",
+]
 
 KEY_COLUMNS = ("type", "fairness_key", "weight", "queued", "running", "blocked", "blocked_by")
 TASK_TYPES = ("workflow", "activity")
@@ -129,12 +139,12 @@ def change_config(
     _check(name, task_type)
     wanted.apply(_unset(name, task_type))  # what is wrong with it is said before anybody is asked
     with opened(address, namespace) as (log, names):
-        before = _read(log, names, name)
+        before = read_config(log, names, name)
         config = wanted.apply(before.configs.get(task_type) or _unset(name, task_type))
         config = replace(config, time_ms=wall_clock_ms(), identity=_identity())
         nothing = _settings(config) == _settings(_unset(name, task_type))
         if not dry_run:
-            _write(log, names, before, task_type, None if nothing else config)
+            write_config(log, names, before, task_type, None if nothing else config)
     _print([config], output, dry_run=dry_run)
 
 
@@ -148,11 +158,11 @@ def unset_config(
     """
     _check(name, task_type)
     with opened(address, namespace) as (log, names):
-        before = _read(log, names, name)
+        before = read_config(log, names, name)
         if task_type not in before.configs:
             raise CliError(f"nothing is set for the {task_type} tasks of task queue {name!r}; check the name")
         if not dry_run:
-            _write(log, names, before, task_type, None)
+            write_config(log, names, before, task_type, None)
     _print([_unset(name, task_type)], output, dry_run=dry_run)
 
 
@@ -160,7 +170,7 @@ def show_config(address: str, namespace: str, name: str, task_type: str | None, 
     """Print what is set for a task queue, for tasks of one type or of both."""
     _check(name, task_type or TASK_TYPES[0])
     with opened(address, namespace) as (log, names):
-        found = _read(log, names, name).configs
+        found = read_config(log, names, name).configs
     types = TASK_TYPES if task_type is None else (task_type,)
     _print([found.get(one) or _unset(name, one) for one in types], output, dry_run=False)
 
@@ -283,7 +293,12 @@ def _settings(config: TaskQueueConfig) -> TaskQueueConfig:
 # --- the log --------------------------------------------------------------------------------------------------------
 
 
-def _read(log: Log, names: TopicNames, name: str) -> ConfigView:
+def read_config(log: Log, names: TopicNames, name: str) -> ConfigView:
+    """What is set for a task queue as of now. Blocks.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
     view = ConfigView(name)
     scan = TopicScan(log, names, [DEPLOYMENTS], partition=keys.partition_of(name, names.partitions))
     try:
@@ -294,7 +309,17 @@ def _read(log: Log, names: TopicNames, name: str) -> ConfigView:
     return view
 
 
-def _write(log: Log, names: TopicNames, before: ConfigView, task_type: str, config: TaskQueueConfig | None) -> None:
+def write_config(
+    log: Log, names: TopicNames, before: ConfigView, task_type: str, config: TaskQueueConfig | None
+) -> None:
+    """Make settings those of a task queue; ``None``: nothing is set. Blocks.
+
+    Args:
+        before: what was read; the settings follow from it.
+
+    Raises:
+        LogError: the log cannot be reached. CliError: it did not take them, or somebody changed them meanwhile.
+    """
     place = TopicPartition(names.deployments, keys.partition_of(before.name, names.partitions))
     key = keys.queue_config_key(before.name, task_type)
     value = None if config is None else codec.encode(config)

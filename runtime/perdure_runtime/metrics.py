@@ -257,6 +257,9 @@ BACKLOG_COUNT = declare("perdure_approximate_backlog_count", Kind.GAUGE, "Tasks 
 BACKLOG_AGE = declare(
     "perdure_approximate_backlog_age_seconds", Kind.GAUGE, "For how long the oldest of them has waited.", _QUEUE
 )
+BACKLOG_BLOCKED = declare(
+    "perdure_task_queue_blocked", Kind.GAUGE, "Tasks that limits of their task queue or fairness key hold back.", _QUEUE
+)
 QUEUE_WORKERS = declare("perdure_task_queue_workers", Kind.GAUGE, "Workers that live.", ("namespace", "task_queue"))
 QUEUE_SLOTS_USED = declare("perdure_task_queue_slots_used", Kind.GAUGE, "Tasks that workers have.", _QUEUE)
 QUEUE_SLOTS_AVAILABLE = declare(

@@ -16,10 +16,12 @@ from perdure.common import RetryPolicy
 from perdure.exceptions import ApplicationError
 from perdure.worker import Worker
 from perdure_ops.metrics import LagSource, engine_registry, read_side_samples, render
+from perdure_ops.queue_flow import ConfigView, write_config
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_runtime.log import Log
 from perdure_runtime.metrics import DECLARED, Kind
+from perdure_schemas.records import TaskQueueConfig
 from perdure_schemas.topics import TopicNames
 from tests.support.platform import reading, running_engine
 
@@ -70,6 +72,8 @@ async def test_all_declared_metrics_and_no_others_are_there(
 ) -> None:
     engine, log, names = running
     client = Client.from_log(log, namespace=names.namespace, names=names)
+    stop = TaskQueueConfig(task_queue=f"{task_queue}-idle", task_type="workflow", queue_rate=0.0, time_ms=1)
+    await asyncio.to_thread(write_config, log, names, ConfigView(stop.task_queue), "workflow", stop)
     with reading(log, names) as side:
         registry = engine_registry(
             engine, (LagSource(log, names, engine.instance), partial(read_side_samples, side, names.namespace))
@@ -100,9 +104,11 @@ async def test_all_declared_metrics_and_no_others_are_there(
 
             async with asyncio.timeout(TIMEOUT_S):
                 # The run that fails its task is tried again and again, and the read side follows the topic.
-                while (found := await asyncio.to_thread(shown)).get(
-                    ("perdure_workflow_runs", "Completed")
-                ) != 2 or not found.get(("perdure_workflow_task_execution_failed_total", "")):
+                while (
+                    (found := await asyncio.to_thread(shown)).get(("perdure_workflow_runs", "Completed")) != 2
+                    or not found.get(("perdure_workflow_task_execution_failed_total", ""))
+                    or not found.get(("perdure_task_queue_blocked", "-idleworkflow"))
+                ):
                     await asyncio.sleep(0.05)
             await broken.terminate()
             await waiting.terminate()
@@ -115,6 +121,7 @@ async def test_all_declared_metrics_and_no_others_are_there(
     assert names_found <= {f"{name}{ending}" for name in DECLARED for ending in endings}
     assert found["perdure_workflow_endtoend_latency_seconds_count", "Completed"] == 2
     assert found["perdure_approximate_backlog_count", "-idleworkflow"] == 1
+    assert found["perdure_task_queue_blocked", "-idleworkflow"] == 1
     assert found["perdure_approximate_backlog_age_seconds", "-idleworkflow"] >= 0
     assert found["perdure_task_queue_workers", ""] == 1
     assert found["perdure_activity_execution_failed_total", ""] >= 2

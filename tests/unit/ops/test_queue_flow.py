@@ -92,22 +92,22 @@ def test_there_are_not_more_keys_than_the_bound() -> None:
 
 
 def test_a_change_is_written_and_read(log: EmbeddedLog) -> None:
-    before = queue_flow._read(log, NAMES, "q")
+    before = queue_flow.read_config(log, NAMES, "q")
     config = replace(NOTHING, queue_rate=2.0, identity="me")
-    queue_flow._write(log, NAMES, before, "activity", config)
-    written = queue_flow._read(log, NAMES, "q")
+    queue_flow.write_config(log, NAMES, before, "activity", config)
+    written = queue_flow.read_config(log, NAMES, "q")
     assert written.configs == {"activity": config}
-    assert queue_flow._read(log, NAMES, "p").configs == {}
-    queue_flow._write(log, NAMES, written, "activity", None)
-    assert queue_flow._read(log, NAMES, "q").configs == {}
+    assert queue_flow.read_config(log, NAMES, "p").configs == {}
+    queue_flow.write_config(log, NAMES, written, "activity", None)
+    assert queue_flow.read_config(log, NAMES, "q").configs == {}
 
 
 def test_of_two_changes_at_a_time_one_is_told(log: EmbeddedLog) -> None:
-    before = queue_flow._read(log, NAMES, "q")
-    queue_flow._write(log, NAMES, before, "workflow", replace(NOTHING, task_type="workflow", identity="a third"))
-    queue_flow._write(log, NAMES, before, "activity", replace(NOTHING, queue_rate=2.0, identity="the other one"))
+    before = queue_flow.read_config(log, NAMES, "q")
+    queue_flow.write_config(log, NAMES, before, "workflow", replace(NOTHING, task_type="workflow", identity="a third"))
+    queue_flow.write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=2.0, identity="the other one"))
     with pytest.raises(CliError, match="was changed by the other one at the same time"):
-        queue_flow._write(log, NAMES, before, "activity", replace(NOTHING, queue_rate=3.0, identity="me"))
+        queue_flow.write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=3.0, identity="me"))
 
 
 def test_each_key_shows_what_waits_runs_and_is_blocked() -> None:
@@ -154,4 +154,4 @@ def test_settings_that_cannot_be_read_are_passed_over(log: EmbeddedLog) -> None:
     key = keys.queue_config_key("q", "activity")
     producer.append([NewRecord(NAMES.deployments, partition, key, b"nonsense")]).wait(30.0)
     producer.close()
-    assert queue_flow._read(log, NAMES, "q").configs == {}
+    assert queue_flow.read_config(log, NAMES, "q").configs == {}
