@@ -25,7 +25,7 @@ from perdure_schemas.encoder import writer_of
 from perdure_schemas.records import Record, avro_name
 
 SINGLE_OBJECT_MARKER = b"\xc3\x01"
-_HEADER_BYTES = len(SINGLE_OBJECT_MARKER) + 8
+HEADER_BYTES = len(SINGLE_OBJECT_MARKER) + 8
 VERSIONS_FOLDER = SCHEMA_FOLDER / "versions"
 
 R = TypeVar("R", bound=Record)
@@ -65,14 +65,14 @@ class _Codec:
         return bytes(out)
 
     def decode(self, data: bytes) -> Record:
-        value, end = self._read(data, _HEADER_BYTES)
+        value, end = self._read(data, HEADER_BYTES)
         self._check_end(end, data)
         return typing.cast("Record", value)
 
     def decode_earlier(self, data: bytes, writer_schema: Any) -> Record:
         """Decode what an earlier version wrote; fastavro resolves the difference."""
         stream = io.BytesIO(data)
-        stream.seek(_HEADER_BYTES)
+        stream.seek(HEADER_BYTES)
         read = fastavro.schemaless_reader if len(data) <= _FAST_BYTES_MAX else careful_reader
         plain: Any = read(
             stream, writer_schema, self._schema, return_record_name=True, return_record_name_override=True
@@ -108,7 +108,7 @@ def decode(data: bytes | None) -> Record:
     """
     if data is None:
         raise DecodeError("there is no value where a record was expected")
-    header = data[:_HEADER_BYTES]
+    header = data[:HEADER_BYTES]
     codec = _by_header().get(header)
     try:
         if codec is not None:

@@ -196,6 +196,8 @@ RESERVED_HEADER_PREFIX = "perdure-"
 WORKFLOW_ID_HEADER = "perdure-workflow-id"
 RUN_ID_HEADER = "perdure-run-id"
 EMIT_ID_HEADER = "perdure-emit-id"
+#: On records of the platform's that are framed as a schema registry has it: the fingerprint of the writer's schema.
+SCHEMA_HEADER = "perdure-schema"
 _LEGAL_TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 
 

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from examples.recipes.records import Fence, Schemas
+from examples.recipes.records import Fence, Schemas, plain
 
 _RECORDS_MAX = 1_000
 
@@ -111,6 +111,7 @@ class Framing:
 
     def _take(self, message: Any) -> int:
         fence, key, value = self._fences[message.partition()], message.key(), message.value()
+        value = None if value is None else plain(value, message.headers())
         if key.startswith(b"~mark/"):
             if value is not None:
                 fence.mark(self._schemas.decode(value)[1], message.offset())

@@ -12,7 +12,7 @@ from typing import Any
 
 import faust
 
-from examples.recipes.records import Fence, Schemas
+from examples.recipes.records import Fence, Schemas, plain
 
 
 def make_app(bootstrap: str, namespace: str, partitions: int, *, name: str = "runs-dashboard", **options: Any) -> Any:
@@ -42,18 +42,19 @@ def make_app(bootstrap: str, namespace: str, partitions: int, *, name: str = "ru
         async for event in stream.events():
             message = event.message
             fence = Fence(app.marks.get(str(message.partition)))
+            value = None if message.value is None else plain(message.value, message.headers)
             if message.key.startswith(b"~mark/"):
-                if message.value is not None:
-                    fence.mark(schemas.decode(message.value)[1], message.offset)
+                if value is not None:
+                    fence.mark(schemas.decode(value)[1], message.offset)
                     app.marks[str(message.partition)] = fence.marks
                 continue
             run_id = fence.id_of(message.key)
             if run_id is None:
                 continue
-            if message.value is None:
+            if value is None:
                 app.runs.pop(run_id, None)
             else:
-                run = schemas.decode(message.value)[1]
+                run = schemas.decode(value)[1]
                 app.runs[run_id] = [run["workflow_type"], run["status"]]
 
     def shown() -> dict[str, dict[str, int]]:

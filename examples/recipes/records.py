@@ -63,6 +63,16 @@ class Schemas:
         return name, fields
 
 
+def plain(value: bytes, headers: Iterable[tuple[str, bytes]] | None) -> bytes:
+    """A value as :class:`Schemas` reads it, if an engine with a schema registry has framed it, too.
+
+    Such a value begins with a zero byte and the registry's id; the fingerprint is in a header.
+    """
+    if not value.startswith(b"\0"):
+        return value
+    return b"\xc3\x01" + dict(headers or ())["perdure-schema"] + value[5:]
+
+
 class Fence:
     """Tells which records of a partition count.
 
@@ -164,6 +174,7 @@ class Reading:
 
     def _take(self, message: Any) -> Iterator[Change]:
         fence, key, value = self._fences[message.partition()], message.key(), message.value()
+        value = None if value is None else plain(value, message.headers())
         self._next[message.partition()] = message.offset() + 1
         if key.startswith(b"~mark/"):
             if value is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perdure_ops.logs import LogLevel, configure_logging
-from perdure_ops.options import DEFAULT_NAMESPACE, Level, Namespace
+from perdure_ops.options import DEFAULT_NAMESPACE, Level, Namespace, RegistryAuth
 
 ApiToken = Annotated[
     str | None,
@@ -23,6 +23,15 @@ AllowedHosts = Annotated[
     list[str] | None,
     typer.Option(
         "--allowed-host", metavar="NAME", help="A name the web UI is reached by, e.g. of a proxy.", show_default=False
+    ),
+]
+FramedFor = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PERDURE_SCHEMA_REGISTRY",
+        metavar="URL",
+        help="Write history and executions in the wire format of this schema registry.",
+        show_default=False,
     ),
 ]
 
@@ -115,6 +124,8 @@ def server(
         bool, typer.Option(help="Answer lists and counts, too, from an index of all runs in the state folder.")
     ] = True,
     relay: Annotated[bool, typer.Option(help="Write the records that workflows emit, too.")] = True,
+    schema_registry: FramedFor = None,
+    registry_auth: RegistryAuth = None,
     http_port: Annotated[int, typer.Option(help="Port of health and metrics; 0: none.", min=0, max=65535)] = 0,
     http_host: Annotated[str, typer.Option(help="Address of health and metrics.")] = "127.0.0.1",
     ui_port: Annotated[int, typer.Option(help="Port of the web UI and the HTTP API; 0: none.", min=0, max=65535)] = 0,
@@ -146,6 +157,8 @@ def server(
         session_timeout_ms=session_timeout_ms,
         read_side=read_side,
         relay=relay,
+        schema_registry=schema_registry or None,
+        registry_auth=registry_auth or None,
         http_port=http_port or None,
         http_host=http_host,
         ui_port=ui_port or None,

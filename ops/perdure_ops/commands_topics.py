@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from perdure_ops.errors import CliError
-from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, SubjectNaming, Yes
+from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, RegistryAuth, SubjectNaming, Yes
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -99,12 +99,7 @@ def register_schemas(
     subjects: Annotated[
         SubjectNaming, typer.Option(help="What subjects are named after.")
     ] = SubjectNaming.TOPIC_RECORD,
-    registry_auth: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PERDURE_SCHEMA_REGISTRY_AUTH", metavar="TEXT", help="The Authorization header for the registry."
-        ),
-    ] = None,
+    registry_auth: RegistryAuth = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be registered.")] = False,
     yes: Yes = False,
     output: Output = OutputFormat.TABLE,
@@ -112,7 +107,7 @@ def register_schemas(
     """Register the schemas of the records in the topics, of all versions, with a schema registry.
 
     What is there stays, so it may be run after every upgrade. Nothing is registered unless the registry finds all of
-    them compatible. Records keep their own framing, which names a schema by its fingerprint.
+    them compatible. Engines frame records with its ids if `perdure server` is given the registry, too.
 
     Example: perdure topics register-schemas --schema-registry http://registry:8081 --topic history --dry-run
     """

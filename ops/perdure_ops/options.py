@@ -22,6 +22,12 @@ class SubjectNaming(StrEnum):
     RECORD = "record"
 
 
+RegistryAuth = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PERDURE_SCHEMA_REGISTRY_AUTH", metavar="TEXT", help="The Authorization header for the registry."
+    ),
+]
 Address = Annotated[
     str,
     typer.Option(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from perdure_ops.web.site import Site
     from perdure_runtime.engine import Engine
     from perdure_runtime.log import Log
+    from perdure_schemas.framing import SchemaIds
     from perdure_schemas.topics import TopicNames
 
 _logger = logging.getLogger("perdure.server")
@@ -38,6 +39,9 @@ _logger = logging.getLogger("perdure.server")
 ADDRESS_VARIABLE = "PERDURE_ADDRESS"
 #: How they are told the token of the HTTP API.
 TOKEN_VARIABLE = "PERDURE_API_TOKEN"  # noqa: S105 # a name, not a secret
+#: How they are told the schema registry.
+REGISTRY_VARIABLE = "PERDURE_SCHEMA_REGISTRY"
+REGISTRY_AUTH_VARIABLE = "PERDURE_SCHEMA_REGISTRY_AUTH"
 ONE_PROCESS = "one"
 PROCESS_PER_ROLE = "roles"
 PROCESSES_MAX = 64
@@ -63,6 +67,9 @@ class ServerOptions:
         session_timeout_ms: after how long without a sign of life others take over.
         read_side: answer lists and counts, too. Each process that does keeps an index of all runs.
         relay: write what workflows emit, too. Those of a namespace share its partitions.
+        schema_registry: the registry whose ids ``history`` and ``executions`` name their schemas by; ``None``: they
+            name them by fingerprint.
+        registry_auth: the ``Authorization`` header for it.
         http_port: port of health and metrics; ``None`` for none. With several processes each takes the next port.
         http_host: address to listen on.
         ui_port: port of the web UI and the HTTP API; ``None`` for none. With several processes the first serves it.
@@ -85,6 +92,8 @@ class ServerOptions:
     session_timeout_ms: int | None = None
     read_side: bool = True
     relay: bool = True
+    schema_registry: str | None = None
+    registry_auth: str | None = None
     http_port: int | None = None
     http_host: str = "127.0.0.1"
     ui_port: int | None = None
@@ -116,6 +125,10 @@ def child_specs(options: ServerOptions, instance: str) -> list[ChildSpec]:
     environment = {ADDRESS_VARIABLE: options.address}
     if options.api_token is not None:
         environment[TOKEN_VARIABLE] = options.api_token
+    if options.schema_registry is not None:
+        environment[REGISTRY_VARIABLE] = options.schema_registry
+    if options.registry_auth is not None:
+        environment[REGISTRY_AUTH_VARIABLE] = options.registry_auth
     return [
         ChildSpec(name, _child_command(options, name, roles, number), environment)
         for number, (name, roles) in enumerate(shares)
@@ -205,9 +218,9 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         settings = {}
         if options.session_timeout_ms is not None:
             settings["session.timeout.ms"] = str(options.session_timeout_ms)
-        log = open_log(options.address, options=settings)
-        started.callback(log.close)
         state_folder = options.state_dir / options.namespace / instance
+        log = open_log(options.address, options=settings, schema_ids=_schema_ids(options, names, state_folder))
+        started.callback(log.close)
         roles = make_roles(options.roles, names)
         engine = Engine(log, names, state_folder, roles, instance=instance, standbys=options.standbys)
         engine.start()
@@ -243,6 +256,15 @@ def _run_here(options: ServerOptions, names: TopicNames, instance: str, announce
         collect_less_often()
         stop.wait()
         _logger.info("event=stopping")
+
+
+def _schema_ids(options: ServerOptions, names: TopicNames, state_folder: Path) -> SchemaIds | None:
+    if options.schema_registry is None:
+        return None
+    from perdure_ops.registry_client import RegistryClient
+    from perdure_ops.schema_framing import learn_schema_ids
+
+    return learn_schema_ids(RegistryClient(options.schema_registry, options.registry_auth), names, state_folder)
 
 
 def _site(options: ServerOptions, log: Log, names: TopicNames) -> Site:

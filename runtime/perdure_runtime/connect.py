@@ -18,6 +18,7 @@ from perdure_schemas.topics import DEFAULT_NAMESPACE, DEFAULT_PREFIX, TOPICS, To
 
 if TYPE_CHECKING:
     from perdure_runtime.log import Log
+    from perdure_schemas.framing import SchemaIds
 
 ADDRESS_VARIABLE = "PERDURE_ADDRESS"
 DEFAULT_PORT = 7233
@@ -106,13 +107,17 @@ def _split_port(address: str, text: str, default: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def open_log(address: str | None = None, *, options: Mapping[str, str] | None = None) -> Log:
+def open_log(
+    address: str | None = None, *, options: Mapping[str, str] | None = None, schema_ids: SchemaIds | None = None
+) -> Log:
     """Open the log at an address.
 
     Args:
         address: see the module; ``None``: ``PERDURE_ADDRESS``, or ``localhost:7233``.
         options: more options for Kafka's client; they win over those in the address, and those over the environment's
             (``KAFKA_SECURITY_PROTOCOL`` is ``security.protocol``, and so on).
+        schema_ids: on Kafka, topics whose values are framed for a schema registry when they are written; see
+            :mod:`perdure_schemas.framing`.
 
     Raises:
         LogUnavailableError: nobody answers there. LogError: the address is malformed, or takes no options.
@@ -122,10 +127,12 @@ def open_log(address: str | None = None, *, options: Mapping[str, str] | None = 
     if isinstance(parsed, KafkaAddress):
         from perdure_runtime.kafka import KafkaLog, options_from_environment
 
-        return KafkaLog(parsed.bootstrap, options_from_environment(os.environ) | parsed.options | dict(options or {}))
-    if options:
+        chosen_options = options_from_environment(os.environ) | parsed.options | dict(options or {})
+        return KafkaLog(parsed.bootstrap, chosen_options, schema_ids=schema_ids)
+    given = sorted(options or (["schema_ids"] if schema_ids else []))
+    if given:
         raise LogError(
-            f"a dev server ({without_secrets(chosen)!r}) takes no options, but got {', '.join(sorted(options))}: "
+            f"a dev server ({without_secrets(chosen)!r}) takes no options, but got {', '.join(given)}: "
             "leave them out, or use a `kafka://` address"
         )
     from perdure_runtime.remote import RemoteLog

@@ -21,6 +21,7 @@ from perdure_runtime.kafka.producer import KafkaProducer
 from perdure_runtime.kafka.reader import KafkaReader
 from perdure_runtime.kafka.shared_reader import SharedReaders
 from perdure_runtime.log import GroupDescription, LogClosedError, LogError, TopicDescription, TopicPartition
+from perdure_schemas.framing import SchemaIds
 from perdure_schemas.topics import TopicSpec
 
 _ADMIN_TIMEOUT_S = 10.0
@@ -40,6 +41,8 @@ class KafkaLog:
         bootstrap: ``host:port,host:port``.
         options: librdkafka options by their names, for all clients (``security.protocol``, ``sasl.username`` …).
         timeout_s: how long a question about topics or offsets may take.
+        schema_ids: topics whose values are written as a schema registry has it, and the ids of their schemas there.
+            What is framed so is read with and without it.
 
     Raises:
         LogError: an option is unknown, or one that the platform cannot work with. Nothing is connected before it is
@@ -50,13 +53,19 @@ class KafkaLog:
     END: int = OFFSET_END
 
     def __init__(
-        self, bootstrap: str, options: Mapping[str, str] | None = None, *, timeout_s: float = _ADMIN_TIMEOUT_S
+        self,
+        bootstrap: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = _ADMIN_TIMEOUT_S,
+        schema_ids: SchemaIds | None = None,
     ) -> None:
         if not bootstrap:
             raise LogError("Kafka needs at least one bootstrap server, as host:port")
         self._options = dict(options or {})
         kafka_options.check_options(self._options)
         self.bootstrap = bootstrap
+        self._schema_ids = schema_ids
         self._timeout_s = timeout_s
         self._errors = ErrorTranslator(bootstrap, self._options)
         self._lock = threading.Lock()
@@ -106,7 +115,7 @@ class KafkaLog:
     def producer(self, name: str) -> KafkaProducer:
         """A new producer."""
         config = kafka_options.producer_config(self.bootstrap, self._options)
-        return self._opened(lambda: KafkaProducer(name, config, self._errors))
+        return self._opened(lambda: KafkaProducer(name, config, self._errors, self._schema_ids))
 
     def reader(self, name: str, *, committed_only: bool = False) -> KafkaReader:
         """A new reader without partitions."""

@@ -21,6 +21,7 @@ from perdure_runtime.kafka.ack import KafkaAck
 from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe, kafka_error, logger
 from perdure_runtime.log import LogError, NewRecord, ProducerFencedError, TopicPartition
 from perdure_runtime.sizes import record_bytes, too_large
+from perdure_schemas.framing import SchemaIds, framed
 from perdure_schemas.topics import RECORD_BYTES_MAX
 
 #: The longest the callback thread blocks in the client library: it only bounds how long ``close`` waits for the thread.
@@ -41,10 +42,14 @@ class KafkaProducer:
         name: for logs and the thread's name.
         config: librdkafka configuration.
         errors: makes the port's errors.
+        schema_ids: the topics whose values are framed for a schema registry, and its ids.
     """
 
-    def __init__(self, name: str, config: Mapping[str, object], errors: ErrorTranslator) -> None:
+    def __init__(
+        self, name: str, config: Mapping[str, object], errors: ErrorTranslator, schema_ids: SchemaIds | None = None
+    ) -> None:
         self.name = name
+        self._schema_ids = schema_ids
         self._errors = errors
         self._lock = threading.Lock()
         self._all_decided = threading.Condition(self._lock)
@@ -73,6 +78,8 @@ class KafkaProducer:
             ProducerFencedError: an earlier record could not be written.
         """
         self._connected.wait()
+        if self._schema_ids is not None:
+            records = [_framed(record, self._schema_ids) for record in records]
         ends: dict[tuple[str, int], int] = {}
         for index, record in enumerate(records):
             ends[record[0], record[1]] = index
@@ -220,3 +227,11 @@ class KafkaProducer:
         for ack in left:
             self._decide(ack, LogError(f"the producer {self.name} was closed before the records were acknowledged"))
         self._client.close()
+
+
+def _framed(record: NewRecord, schema_ids: SchemaIds) -> NewRecord:
+    ids = schema_ids.get(record.topic)
+    if ids is None or record.value is None:
+        return record
+    value, headers = framed(record.value, record.headers, ids)
+    return record._replace(value=value, headers=headers)

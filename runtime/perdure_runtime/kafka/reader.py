@@ -2,7 +2,8 @@
 
 Invariants: an assigned offset is exact (an end is looked up when it is assigned, so that nothing appended after
 ``assign`` returned is missed); an offset that is gone is an error, never a silent jump; a broker that cannot be
-reached is waited for. Called by :class:`perdure_runtime.kafka.log.KafkaLog`.
+reached is waited for; what the platform framed for a schema registry comes without the frame. Called by
+:class:`perdure_runtime.kafka.log.KafkaLog`.
 
 Waking: confluent-kafka admits one thread at a time to a consumer, and no call of another thread ends a ``poll``. So
 ``poll`` blocks in slices, and looks at the flag set by ``wake`` between them: a record is returned at once all the
@@ -24,6 +25,7 @@ from perdure_runtime.kafka.admin import Admin
 from perdure_runtime.kafka.errors import ErrorTranslator, client_logger, describe, describe_need, logger
 from perdure_runtime.kafka.options import READER_GROUP
 from perdure_runtime.log import LogClosedError, LogError, LogRecord, TopicPartition
+from perdure_schemas.framing import Headers, unframed
 
 _WAKE_SLICE_S = 0.05
 #: Errors that more waiting does not cure.
@@ -172,16 +174,21 @@ class KafkaReader:
         for message in messages:
             error = message.error()
             if error is None:
-                headers = message.headers()
+                found, value = message.headers(), message.value()
+                headers: Headers = ()
+                if found:
+                    headers = tuple((name, content or b"") for name, content in found)
+                    if value is not None:
+                        value, headers = unframed(value, headers)
                 records.append(
                     LogRecord(
                         message.topic(),
                         message.partition(),
                         message.offset(),
                         message.key(),
-                        message.value(),
+                        value,
                         message.timestamp()[1],
-                        tuple((name, value or b"") for name, value in headers) if headers else (),
+                        headers,
                     )
                 )
             else:

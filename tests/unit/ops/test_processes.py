@@ -77,6 +77,15 @@ def test_the_first_process_alone_serves_the_web_ui_and_its_token_stands_in_no_co
     assert first.environment["PERDURE_API_TOKEN"] == "secret"
 
 
+def test_children_are_told_the_registry_where_other_users_cannot_read_it() -> None:
+    registry = "http://me:secret@registry:8081"
+    options = ServerOptions(address="kafka://b", processes="2", schema_registry=registry, registry_auth="Bearer secret")
+    for spec in child_specs(options, "me"):
+        assert "secret" not in " ".join(spec.command)
+        assert spec.environment["PERDURE_SCHEMA_REGISTRY"] == registry
+        assert spec.environment["PERDURE_SCHEMA_REGISTRY_AUTH"] == "Bearer secret"
+
+
 @pytest.mark.parametrize("processes", ["0", "-1", "many", "65", ""])
 def test_a_wrong_number_of_processes_is_refused(processes: str) -> None:
     with pytest.raises(CliError, match="--processes"):
