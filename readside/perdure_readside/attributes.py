@@ -6,11 +6,12 @@ Values of the index are text or numbers: times are milliseconds since the epoch,
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+
+import msgspec
 
 from perdure_readside.filters import FilterError, Value
 from perdure_schemas.records import ExecutionSummary, Payload, WorkflowStatus
@@ -102,6 +103,7 @@ _DURATION_UNITS_MS = {
     "ns": 1e-6,
 }
 _NANOSECONDS_PER_MS = 1_000_000
+_KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
 def words(text: str) -> list[str]:
@@ -166,14 +168,14 @@ def custom_values(summary: ExecutionSummary) -> list[tuple[str, Kind, Value]]:
     for name, payload in summary.search_attributes.items():
         try:
             found.extend((name, kind, value) for kind, value in _decode(payload))
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, KeyError, msgspec.DecodeError):
             continue  # whoever wrote it is no client of ours; the run is listed without it
     return found
 
 
 def _decode(payload: Payload) -> list[tuple[Kind, Value]]:
-    kind = Kind(payload.metadata.get("type", b"").decode())
-    value = json.loads(payload.data)
+    kind = _KINDS[payload.metadata.get("type", b"")]
+    value = msgspec.json.decode(payload.data)
     if kind is Kind.KEYWORD_LIST:
         return [(kind, str(entry)) for entry in dict.fromkeys(value)]
     if kind is Kind.TEXT:

@@ -9,78 +9,45 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perdure_readside.attributes import STATUS_NAMES, Kind, custom_values
-from perdure_readside.compiling import compile_count, compile_page, compile_schedules
+from perdure_readside.compiling import Walk, compile_count, compile_page, compile_schedules
 from perdure_readside.filters import FilterError, Value, parse
+from perdure_readside.rows import (
+    CLEARED,
+    INSERT,
+    INSERT_ATTRIBUTE,
+    TABLES,
+    UPDATE,
+    UPSERT_SCHEDULE,
+    VERSION,
+    AttributeRow,
+    attribute_rows,
+    columns,
+)
 from perdure_schemas import codec
-from perdure_schemas.records import ExecutionSummary, ScheduleSummary, VersioningBehavior, WorkflowStatus
+from perdure_schemas.records import ExecutionSummary, ScheduleSummary, WorkflowStatus
 
 __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 
 _logger = logging.getLogger("perdure.readside")
 
-#: Grows with every change of the tables or of what stands in them.
-_VERSION = 6
 #: Summaries of one page; one answer has to fit into a record.
 PAGE_ROWS_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
 #: Of so many rows at most, all may be looked at for a page.
 _RARE_MAX = 20_000
-_CLEARED = ("executions", "attributes", "schedules", "schedule_attributes", "kinds", "places")
-#: Behaviours as users write them.
-_BEHAVIORS = {VersioningBehavior.PINNED: "Pinned", VersioningBehavior.AUTO_UPGRADE: "AutoUpgrade"}
-_TABLES = """
-CREATE TABLE places (partition INTEGER PRIMARY KEY, position INTEGER NOT NULL, fence BLOB NOT NULL) STRICT;
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE executions (
-    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, workflow_type TEXT NOT NULL,
-    task_queue TEXT NOT NULL, status TEXT NOT NULL, start_ms INTEGER NOT NULL, execution_ms INTEGER NOT NULL,
-    close_ms INTEGER, history_length INTEGER NOT NULL, parent_workflow_id TEXT, parent_run_id TEXT,
-    paused INTEGER NOT NULL, stuck INTEGER NOT NULL, deployment_version TEXT,
-    versioning_behavior TEXT, version INTEGER NOT NULL,
-    summary BLOB NOT NULL
-) STRICT;
-CREATE INDEX executions_by_start ON executions (start_ms DESC, run_id);
-CREATE INDEX executions_by_workflow ON executions (workflow_id);
-CREATE INDEX executions_by_type ON executions (workflow_type, start_ms DESC, run_id);
-CREATE INDEX executions_by_status ON executions (status, start_ms DESC, run_id);
-CREATE INDEX executions_stuck ON executions (id) WHERE stuck;
-CREATE TABLE schedules (
-    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, schedule_id TEXT NOT NULL, paused INTEGER NOT NULL,
-    version INTEGER NOT NULL, summary BLOB NOT NULL
-) STRICT;
-CREATE INDEX schedules_by_id ON schedules (schedule_id, run_id);
-CREATE TABLE schedule_attributes (execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL) STRICT;
-CREATE INDEX schedule_attributes_by_value ON schedule_attributes (name, value, execution_id);
-CREATE INDEX schedule_attributes_by_schedule ON schedule_attributes (execution_id);
-CREATE TABLE attributes (
-    execution_id INTEGER NOT NULL, name TEXT NOT NULL, value ANY NOT NULL, start_ms INTEGER NOT NULL
-) STRICT;
-CREATE INDEX attributes_by_value ON attributes (name, value, start_ms DESC, execution_id);
-CREATE INDEX attributes_by_execution ON attributes (execution_id, name, value);
-CREATE TABLE kinds (name TEXT PRIMARY KEY, kind TEXT NOT NULL) STRICT;
-"""
-_UPSERT = """
-INSERT INTO executions (run_id, workflow_id, workflow_type, task_queue, status, start_ms, execution_ms, close_ms,
-    history_length, parent_workflow_id, parent_run_id, paused, stuck, deployment_version, versioning_behavior, version,
-    summary)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET status = excluded.status, start_ms = excluded.start_ms,
-    execution_ms = excluded.execution_ms, close_ms = excluded.close_ms, history_length = excluded.history_length,
-    paused = excluded.paused, stuck = excluded.stuck, deployment_version = excluded.deployment_version,
-    versioning_behavior = excluded.versioning_behavior, version = excluded.version, summary = excluded.summary
-WHERE excluded.version >= version
-"""
-
-_UPSERT_SCHEDULE = """
-INSERT INTO schedules (run_id, schedule_id, paused, version, summary) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET paused = excluded.paused, version = excluded.version, summary = excluded.summary
-WHERE excluded.version >= version
-"""
+#: After so many runs a page ends, full or not, so that a filter that hardly any run fulfils delays no other question.
+_EXAMINED_MAX = 20_000
+#: Of memory for the file's pages; 2 MiB, as SQLite has it, make an index of a million runs read and write all the time.
+_CACHE_KIB = 64 * 1024
+#: Pages between two checkpoints of the file.
+_CHECKPOINT_PAGES = 8_000
+#: Run ids that one statement asks for.
+_KNOWN_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +63,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Encoded summaries in order, and the token of the next page; empty: there is none."""
+    """Encoded summaries in order, and the token of the next page; empty: there is none.
+
+    A page with a token may hold fewer than were asked for, even none: so many runs were looked at.
+    """
 
     summaries: list[bytes]
     next_page_token: bytes
@@ -144,66 +114,90 @@ class ExecutionIndex:
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take in batches of partitions, in one transaction."""
+        kinds: dict[str, Kind] = {}
         with self._database:
             for change in changes:
-                for run_id, value in change.summaries.items():
-                    if value is None:
-                        self._remove(run_id)
-                    else:
-                        self._put(value)
+                self._take_in(change.summaries, kinds)
                 self._database.execute(
                     "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (change.partition, change.position, change.fence)
                 )
+            new = [(name, kind.value) for name, kind in kinds.items() if self._kinds.get(name) is not kind]
+            self._database.executemany("INSERT OR REPLACE INTO kinds VALUES (?, ?)", new)
+        self._kinds.update(kinds)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._database:
-            for table in _CLEARED:
+            for table in CLEARED:
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         self._kinds.clear()
 
-    def _put(self, value: bytes) -> None:
-        summary = codec.decode_as(value, ExecutionSummary)
-        if summary.schedule is not None:
-            self._put_schedule(summary, summary.schedule, value)
-            return
-        parent = summary.parent
-        row = (
-            summary.run_id, summary.workflow_id, summary.workflow_type, summary.task_queue, summary.status.value,
-            summary.start_time_ms, summary.execution_time_ms, summary.close_time_ms, summary.history_length,
-            parent.workflow_id if parent else None, parent.run_id if parent else None, int(summary.paused),
-            int(bool(summary.stuck_reason)), summary.deployment_version or None,
-            _BEHAVIORS.get(summary.versioning_behavior), summary.version, value,
-        )  # fmt: skip
-        execute = self._database.execute
-        if execute(_UPSERT, row).rowcount == 0:
-            return  # older than what the index holds
-        values = custom_values(summary)
-        (identity,) = execute("SELECT id FROM executions WHERE run_id = ?", (summary.run_id,)).fetchone()
-        execute("DELETE FROM attributes WHERE execution_id = ?", (identity,))
-        for name, kind, attribute in values:
-            execute("INSERT INTO attributes VALUES (?, ?, ?, ?)", (identity, name, attribute, summary.start_time_ms))
-            self._learn(name, kind)
+    def _take_in(self, values: Mapping[str, bytes | None], kinds: dict[str, Kind]) -> None:
+        """Rows of runs that are new go in together and in order, which is most of the work when an index is built."""
+        runs: dict[str, tuple[ExecutionSummary, bytes]] = {}
+        for run_id, value in values.items():
+            if value is None:
+                self._remove(run_id)
+                continue
+            summary = codec.decode_as(value, ExecutionSummary)
+            if summary.schedule is not None:
+                self._put_schedule(summary, summary.schedule, value, kinds)
+            elif summary.run_id not in runs or runs[summary.run_id][0].version <= summary.version:
+                runs[summary.run_id] = (summary, value)
+        known = self._known(list(runs))
+        (identity,) = self._database.execute("SELECT coalesce(max(id), 0) FROM executions").fetchone()
+        rows: list[tuple[object, ...]] = []
+        attributes: list[AttributeRow] = []
+        for run_id, (summary, value) in runs.items():
+            if run_id in known:
+                self._update(*known[run_id], summary, value, kinds)
+                continue
+            identity += 1
+            rows.append((identity, *columns(summary, value)))
+            attributes += attribute_rows(identity, summary, kinds)
+        self._database.executemany(INSERT, rows)
+        # Neighbours in the index one after the other: a page of it is then touched once for all of them.
+        attributes.sort(key=lambda row: (row[2], isinstance(row[3], str), row[3], row[1]))
+        self._database.executemany(INSERT_ATTRIBUTE, attributes)
 
-    def _put_schedule(self, summary: ExecutionSummary, schedule: ScheduleSummary, value: bytes) -> None:
+    def _known(self, run_ids: list[str]) -> dict[str, tuple[int, int]]:
+        """Of those runs that the index holds: the id of the row, and the version."""
+        found: dict[str, tuple[int, int]] = {}
+        for begin in range(0, len(run_ids), _KNOWN_PER_STATEMENT):
+            some = run_ids[begin : begin + _KNOWN_PER_STATEMENT]
+            marks = ", ".join("?" * len(some))
+            asked = f"SELECT run_id, id, version FROM executions WHERE run_id IN ({marks})"  # noqa: S608 - marks alone
+            found.update((run_id, (id, version)) for run_id, id, version in self._database.execute(asked, some))
+        return found
+
+    def _update(self, id: int, version: int, summary: ExecutionSummary, value: bytes, kinds: dict[str, Kind]) -> None:
+        if summary.version < version:
+            return  # older than what the index holds
+        execute = self._database.execute
+        execute(UPDATE, (*columns(summary, value), id))
+        held = execute(
+            "SELECT execution_id, start_ms, name, value FROM attributes WHERE execution_id = ?", (id,)
+        ).fetchall()
+        new = attribute_rows(id, summary, kinds)
+        if set(held) != set(new):
+            execute("DELETE FROM attributes WHERE execution_id = ?", (id,))
+            self._database.executemany(INSERT_ATTRIBUTE, new)
+
+    def _put_schedule(
+        self, summary: ExecutionSummary, schedule: ScheduleSummary, value: bytes, kinds: dict[str, Kind]
+    ) -> None:
         if summary.status is not WorkflowStatus.RUNNING:
             self._remove_schedule(summary.run_id)
             return
         execute = self._database.execute
         row = (summary.run_id, schedule.schedule_id, int(schedule.paused), summary.version, value)
-        if execute(_UPSERT_SCHEDULE, row).rowcount == 0:
+        if execute(UPSERT_SCHEDULE, row).rowcount == 0:
             return  # older than what the index holds
         (identity,) = execute("SELECT id FROM schedules WHERE run_id = ?", (summary.run_id,)).fetchone()
         execute("DELETE FROM schedule_attributes WHERE execution_id = ?", (identity,))
         for name, kind, attribute in custom_values(summary):
             execute("INSERT INTO schedule_attributes VALUES (?, ?, ?)", (identity, name, attribute))
-            self._learn(name, kind)
-
-    def _learn(self, name: str, kind: Kind) -> None:
-        """Keep the type a name was given last: what a filter compares with must be of one type."""
-        if self._kinds.get(name) is not kind:
-            self._kinds[name] = kind
-            self._database.execute("INSERT OR REPLACE INTO kinds VALUES (?, ?)", (name, kind.value))
+            kinds[name] = kind
 
     def _remove(self, run_id: str) -> None:
         row = self._database.execute("DELETE FROM executions WHERE run_id = ? RETURNING id", (run_id,)).fetchone()
@@ -232,6 +226,8 @@ class ExecutionIndex:
         """
         rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
         statement = compile_page(parse(text), text, self._kinds, page_token, rows_max + 1, self._is_rare)
+        if isinstance(statement, Walk):
+            return self._walk(statement, rows_max)
         summaries: list[bytes] = []
         size_bytes = 0
         token = b""
@@ -242,6 +238,47 @@ class ExecutionIndex:
             summaries.append(row[0])
             token = statement.token(row)
         return Page(summaries, b"")
+
+    def _walk(self, walk: Walk, rows_max: int) -> Page:
+        """Look at runs in order until the page is full, or so many were looked at that others want to ask, too."""
+        summaries: list[bytes] = []
+        size_bytes = 0
+        token = b""
+        for start_ms, held in self._starts(walk):
+            if held is None:
+                return Page(summaries, walk.token_behind_all(start_ms))
+            for run_id, summary in sorted(map(self._named, held)):
+                if not walk.is_behind(start_ms, run_id):
+                    continue
+                size_bytes += len(summary)
+                if summaries and (len(summaries) == rows_max or size_bytes > PAGE_BYTES_MAX):
+                    return Page(summaries, token)
+                summaries.append(summary)
+                token = walk.token(start_ms, run_id)
+        return Page(summaries, b"")
+
+    def _starts(self, walk: Walk) -> Iterator[tuple[int, list[int] | None]]:
+        """By start: the rows of runs that the filter holds for; ``None``: enough were looked at, up to that start."""
+        held: list[int] = []
+        last_ms = -1
+        for examined, (id, start_ms, holds) in enumerate(self._database.execute(walk.sql, walk.parameters)):
+            if start_ms != last_ms:
+                if held:
+                    yield last_ms, held
+                    held = []
+                if examined >= _EXAMINED_MAX:
+                    yield last_ms, None
+                last_ms = start_ms
+            if holds:
+                held.append(id)
+        if held:
+            yield last_ms, held
+
+    def _named(self, id: int) -> tuple[str, bytes]:
+        run_id, summary = self._database.execute(
+            "SELECT run_id, summary FROM executions WHERE id = ?", (id,)
+        ).fetchone()
+        return run_id, summary
 
     def _is_rare(self, sql: str, parameters: Sequence[Value]) -> bool:
         counting = f"SELECT count(*) FROM ({sql} LIMIT ?)"  # noqa: S608 - the compiler's
@@ -278,7 +315,7 @@ class ExecutionIndex:
         Raises:
             FilterError: the filter makes no sense.
         """
-        statement = compile_count(parse(text), self._kinds)
+        statement = compile_count(parse(text), self._kinds, self._is_rare)
         rows = self._database.execute(statement.sql, statement.parameters)
         return [(row[0], tuple(STATUS_NAMES.get(value, value or "") for value in row[1:])) for row in rows]
 
@@ -321,17 +358,19 @@ class ExecutionIndex:
         # What a power failure takes away is folded again; what must not be is a torn file.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         return database
 
     def _is_ours(self, database: sqlite3.Connection) -> bool:
-        if database.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+        if database.execute("PRAGMA user_version").fetchone() != (VERSION,):
             return False
         found = database.execute("SELECT value FROM about WHERE name = 'topic'").fetchone()
         return bool(found == (self._topic,))
 
     def _create(self, database: sqlite3.Connection) -> sqlite3.Connection:
         with database:
-            database.executescript(_TABLES)
+            database.executescript(TABLES)
             database.execute("INSERT INTO about VALUES ('topic', ?)", (self._topic,))
-            database.execute(f"PRAGMA user_version = {_VERSION}")
+            database.execute(f"PRAGMA user_version = {VERSION}")
         return database

@@ -33,6 +33,8 @@ __all__ = ["StartBody", "operation", "start_options"]
 operation = Operations("Workflows", "Runs of workflows: what there is, how it stands, how it ended.")
 
 _PAGE_SIZE = 100
+#: A filter that hardly any run fulfils is asked for so often for one page of the API, as long as there are none.
+_PAGES_MAX = 20
 #: The list may change all the time; one message for what came in so long.
 _QUIET_S = 0.25
 _WATCH_S = 60.0
@@ -48,7 +50,8 @@ class ListQuery(fields.Query, kw_only=True):
 
 
 class RunPage(Answer, kw_only=True):
-    """A page of runs. Without ``next_page_token`` it is the last one."""
+    """A page of runs. Without ``next_page_token`` it is the last one; with it, it may have fewer than were asked for,
+    even none, if very many runs had to be looked at."""
 
     runs: list[Run]
     next_page_token: str | None
@@ -90,6 +93,10 @@ async def list_workflows(api: Api, query: ListQuery) -> RunPage:
         query.query or None, page_size=query.page_size, next_page_token=page_token(query.page_token)
     )
     await found.fetch_next_page()
+    for _ in range(_PAGES_MAX):
+        if found.current_page or not found.next_page_token:
+            break
+        await found.fetch_next_page()
     return RunPage(
         runs=[run_of(execution.raw_info) for execution in found.current_page or ()],
         next_page_token=page_token_text(found.next_page_token),

@@ -18,7 +18,7 @@ from perdure_readside.compiling import compile_page
 from perdure_readside.filters import FilterError, parse
 from perdure_readside.index import Change, ExecutionIndex
 from perdure_schemas import codec
-from perdure_schemas.records import ExecutionSummary, WorkflowStatus
+from perdure_schemas.records import ExecutionSummary, Payload, WorkflowStatus
 from tests.unit.readside.runs import TOPIC, attribute, index_of, listed, parent, put, run
 
 HOUR_MS = 3_600_000
@@ -235,6 +235,7 @@ class Goods:
             values["Region"] = attribute("Keyword", self.region)
         if self.amount is not None:
             values["Amount"] = attribute("Int", self.amount)
+            values["Note"] = attribute("Text", ("a big box", "the Big red ball", "some ball", "")[self.amount])
         if self.tags:
             values["Tags"] = attribute("KeywordList", sorted(self.tags))
         status = WorkflowStatus.RUNNING if self.running else WorkflowStatus.FAILED
@@ -245,6 +246,13 @@ _CONDITIONS: dict[str, Callable[[Goods], bool]] = {
     "Region = 'eu'": lambda goods: goods.region == "eu",
     "Region IN ('us', 'asia')": lambda goods: goods.region in ("us", "asia"),
     "Region != 'eu'": lambda goods: goods.region not in ("eu", None),
+    "NOT Region = 'eu'": lambda goods: goods.region != "eu",
+    "(Region = 'eu' OR Tags = 'red')": lambda goods: goods.region == "eu" or "red" in goods.tags,
+    "Note = 'big ball'": lambda goods: goods.amount == 1,
+    "Note != 'big ball'": lambda goods: goods.amount in (0, 2),
+    "WorkflowId STARTS_WITH 'w-0'": lambda _: True,
+    "StartTime <= '1970-01-01T00:00:00.002Z'": lambda goods: goods.start_ms <= 2,
+    "ExecutionStatus != 'Failed'": lambda goods: goods.running,
     "Region IS NULL": lambda goods: goods.region is None,
     "Tags = 'red'": lambda goods: "red" in goods.tags,
     "Tags IN ('red', 'blue')": lambda goods: bool(goods.tags & {"red", "blue"}),
@@ -264,57 +272,77 @@ _GOODS = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.lists(_GOODS, max_size=20),
     st.lists(st.sampled_from(sorted(_CONDITIONS)), min_size=1, max_size=3),
     st.sampled_from([-1, 3, 20_000]),
-    st.sampled_from([" ORDER BY StartTime DESC", " ORDER BY StartTime"]),
+    st.sampled_from([1, 4, 20_000]),
+    st.sampled_from([" ORDER BY StartTime DESC", " ORDER BY StartTime", " ORDER BY StartTime, RunId"]),
     st.integers(1, 7),
 )
 def test_however_a_filter_is_gone_about_it_finds_the_same(
-    goods: list[Goods], conditions: list[str], rare_max: int, order: str, page_size: int
+    goods: list[Goods], conditions: list[str], rare_max: int, examined_max: int, order: str, page_size: int
 ) -> None:
-    """Whether a value counts as rare decides how runs are looked for, and nothing else."""
+    """What counts as rare, and after how many runs a page ends, decide how runs are looked for, and nothing else."""
     found = {f"{number:02}": one for number, one in enumerate(goods)}
     expected = [id for id, one in found.items() if all(_CONDITIONS[text](one) for text in conditions)]
     expected.sort(key=lambda id: found[id].start_ms, reverse="DESC" in order)
-    with mock.patch.object(index_module, "_RARE_MAX", rare_max):
-        listed_ids = listed(
-            index_of([one.as_run(id) for id, one in found.items()]), " AND ".join(conditions) + order, page_size
-        )
-    assert listed_ids == expected
+    index = index_of([one.as_run(id) for id, one in found.items()])
+    text = " AND ".join(conditions)
+    bounds = {"_RARE_MAX": rare_max, "_EXAMINED_MAX": examined_max}
+    with mock.patch.multiple(index_module, **bounds):
+        assert listed(index, text + order, page_size) == expected
+        assert index.count(text) == [(len(expected), ())]
+        assert sum(count for count, _ in index.count(text + " GROUP BY ExecutionStatus")) == len(expected)
 
 
-@pytest.mark.parametrize("text", ["Region = 'eu' AND ExecutionStatus = 'Running'", "Amount > 0 AND Region = 'eu'"])
-def test_a_page_of_values_that_many_runs_have_collects_and_sorts_nothing(text: str) -> None:
+def _plan(index: ExecutionIndex, text: str, kinds: dict[str, Kind], *, rare: bool) -> list[str]:
+    statement = compile_page(parse(text), text, kinds, b"", 101, lambda *_: rare)
+    rows = index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
+    return [str(row[3]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "walked"),
+    [
+        ("", "SCAN e USING INDEX executions_by_start"),
+        ("HistoryLength > 5", "SCAN e USING INDEX executions_by_start"),
+        ("StartTime > '2026-01-01' AND Paused = true", "SEARCH e USING INDEX executions_by_start (start_ms>?)"),
+        ("Region = 'eu'", "SEARCH attributes USING PRIMARY KEY (name=? AND value=?)"),
+        ("Amount > 0 AND Region = 'eu'", "SEARCH attributes USING PRIMARY KEY (name=? AND value=?)"),
+        ("Region = 'eu' AND ExecutionStatus = 'Running'", "SEARCH a USING PRIMARY KEY (name=? AND value=?)"),
+        (
+            "StartTime > '2026-01-01' AND ExecutionStatus = 'Failed'",
+            "SEARCH e USING INDEX executions_by_status (status=? AND start_ms>?)",
+        ),
+        ("WorkflowType = 'Order' AND HistoryLength > 5", "SEARCH e USING INDEX executions_by_type (workflow_type=?)"),
+        ("ParentWorkflowId = 'p'", "SEARCH e USING INDEX executions_by_parent (parent_workflow_id=?)"),
+    ],
+)
+def test_what_many_runs_have_is_walked_in_order_and_neither_collected_nor_sorted(text: str, walked: str) -> None:
     index = index_of([run("a", search_attributes={"Region": attribute("Keyword", "eu")})])
-    kinds = {"Region": Kind.KEYWORD, "Amount": Kind.INT}
-    statement = compile_page(parse(text), text, kinds, b"", 101, lambda *_: False)
-    plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)]
-    assert plan[0].startswith("SEARCH e USING INDEX executions_by_") or plan[0].startswith("SCAN e USING INDEX")
-    assert "attributes_by_execution (execution_id=? AND name=?" in " ".join(plan)
+    plan = _plan(index, text, {"Region": Kind.KEYWORD, "Amount": Kind.INT}, rare=False)
+    assert plan[0].replace("COVERING ", "") == walked
     assert not [step for step in plan if "TEMP B-TREE" in step or "LIST SUBQUERY" in step]
 
 
 def test_a_page_of_a_rare_value_looks_at_its_runs_alone() -> None:
     index = index_of([run("a", search_attributes={"Customer": attribute("Keyword", "c")})])
-    text = "ExecutionStatus = 'Running' AND Customer IN ('c', 'd')"
-    statement = compile_page(parse(text), text, {"Customer": Kind.KEYWORD}, b"", 101, lambda *_: True)
-    plan = " ".join(
-        row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
-    )
-    assert "attributes_by_value (name=? AND value=?)" in plan
+    text = "ExecutionStatus != 'Running' AND Customer IN ('c', 'd')"
+    plan = " ".join(_plan(index, text, {"Customer": Kind.KEYWORD}, rare=True))
+    assert "SEARCH attributes USING PRIMARY KEY (name=? AND value=?)" in plan
     assert "SEARCH e USING INTEGER PRIMARY KEY" in plan
 
 
-def test_a_page_of_a_value_that_many_runs_have_reads_no_more_than_that() -> None:
-    """However many runs have the value, they are neither collected nor sorted."""
-    index = index_of([run("a", search_attributes={"Region": attribute("Keyword", "eu")})])
-    text = "Region = 'eu'"
-    statement = compile_page(parse(text), text, {"Region": Kind.KEYWORD}, b"", 101, lambda *_: False)
-    plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)]
-    assert "attributes_by_value (name=? AND value=?)" in plan[0]
-    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+def test_a_page_ends_after_so_many_runs_and_the_next_goes_on_there() -> None:
+    index = index_of([run(f"{number:02}", start_time_ms=number // 2) for number in range(20)])
+    with mock.patch.object(index_module, "_EXAMINED_MAX", 5):
+        page = index.page("HistoryLength > 1000 OR RunId = '03'", 10)
+        assert page.summaries == []
+        assert page.next_page_token
+        assert listed(index, "HistoryLength > 1000 OR RunId = '03'") == ["03"]
+        assert listed(index, "HistoryLength > 1000") == []
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------
@@ -356,6 +384,21 @@ def test_rows_and_places_survive_together(tmp_path: Path) -> None:
     assert again.places() == {1: (7, b"")}
     assert again.folded_ms == 1234
     assert listed(again, "Amount = 5") == ["a"]
+
+
+def test_a_run_whose_attributes_stay_keeps_their_rows_and_one_whose_start_moves_does_not() -> None:
+    values = {"Tags": attribute("KeywordList", ["red", "blue"])}
+    index = index_of([run("a", search_attributes=values), run("b", search_attributes=values)])
+    put(index, run("a", search_attributes=values, status=WorkflowStatus.FAILED, version=2))
+    put(index, run("b", search_attributes=values, start_time_ms=5_000, version=2))
+    assert listed(index, "Tags = 'red'") == ["b", "a"]
+    rows = index._database.execute("SELECT execution_id, value, start_ms FROM attributes ORDER BY 1, 2").fetchall()
+    assert rows == [(1, "blue", 1_000), (1, "red", 1_000), (2, "blue", 5_000), (2, "red", 5_000)]
+
+
+def test_a_number_that_is_none_stops_no_batch() -> None:
+    odd = Payload(metadata={"encoding": b"json/plain", "type": b"Double"}, data=b"NaN")
+    assert listed(index_of([run("a", search_attributes={"X": odd})]), "X IS NULL") == ["a"]
 
 
 def test_a_batch_that_fails_changes_nothing(tmp_path: Path) -> None:

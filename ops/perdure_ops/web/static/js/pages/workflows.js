@@ -65,9 +65,9 @@ export async function workflows({ page, signal, query: address }) {
   function showRuns(found) {
     list.setAttribute("aria-busy", "false");
     const isFirst = state.tokens.length === 1;
-    if (!found.runs.length && isFirst) return fill(list, empty(state, choose));
+    if (!found.runs.length && isFirst && !found.next_page_token) return fill(list, empty(state, choose));
     const focused = document.activeElement?.closest?.("tr")?.dataset.run;
-    fill(list, h("table.stack", {},
+    fill(list, !found.runs.length ? h("p.empty", {}, found.next_page_token ? "Many runs were looked at, and none matches. Look on among the older ones." : "No older run matches.") : h("table.stack", {},
       h("thead", {}, h("tr", {}, ["Status", "Workflow", "Type", "Task queue", "Started", "Took"].map((name) => h("th", { scope: "col" }, name)),
         h("th.number", { scope: "col" }, "Events"))),
       h("tbody", {}, found.runs.map((run) => row(run, state)))),
