@@ -216,7 +216,8 @@ class ScheduleProgress(Record, frozen=True, kw_only=True):
         covered_ms: every time of the spec up to here was fired or omitted.
         next_due_ms: when it has to be looked at again; 0: not before something happens.
         newest_number / newest_manual_ms: of the newest fire, and the time of the newest one that was triggered.
-        revision: counts updates, for those who update what they have read.
+        revision: counts updates, and decisions that change what an update writes here (whether it is paused, its note,
+            its actions left), for those who update what they have read.
         backfills: what is left of them.
         running: the newest fires whose workflows are not known to be closed.
         recent / omitted: the newest fires, oldest first, and the newest that started nothing.

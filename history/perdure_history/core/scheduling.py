@@ -48,6 +48,10 @@ def upcoming(times: Times, after_ms: int, count: int) -> list[int]:
     return found
 
 
+def _switches(progress: ScheduleProgress) -> tuple[bool, str, bool, int]:
+    return progress.paused, progress.note, progress.limited_actions, progress.remaining_actions
+
+
 class Draft:
     """A schedule's progress while a decision is made.
 
@@ -74,7 +78,7 @@ class Draft:
         self._carried_bytes_max = carried_bytes_max
         self.definition = definition
         self.times = times
-        self.progress = progress
+        self.progress = self._first = progress
         self.started: list[int] = []
         self.stopped: list[ScheduleStop] = []
         self._running = list(progress.running)
@@ -88,6 +92,12 @@ class Draft:
     def set(self, **changes: object) -> None:
         """Change fields of the progress."""
         self.progress = msgspec.structs.replace(self.progress, **changes)
+
+    def count_revision(self) -> None:
+        """Count a change of what an update writes: one made from what stood here before has to be refused."""
+        progress, first = self.progress, self._first
+        if progress.revision == first.revision and _switches(progress) != _switches(first):
+            self.set(revision=first.revision + 1)
 
     def redefine(self, definition: ScheduleDefinition, times: Times) -> None:
         """The schedule is something else from now on; what was due by the old spec is fired with the new action."""

@@ -275,9 +275,10 @@ class ScheduleRow(msgspec.Struct, kw_only=True):
 class ScheduleView(Answer, kw_only=True):
     """A schedule as the engine sees it now.
 
-    ``remaining_actions`` ``null``: no limit. ``revision`` counts updates. ``running`` are the fires whose workflows are
-    not known to have ended, ``recent`` the newest, oldest first, ``omitted`` the newest that started no workflow;
-    ``buffered`` wait for a workflow to end. ``next_times`` are those of the spec, also while it is paused.
+    ``remaining_actions`` ``null``: no limit. ``revision`` counts updates, pauses and used actions. ``running`` are the
+    fires whose workflows are not known to have ended, ``recent`` the newest, oldest first, ``omitted`` the newest that
+    started no workflow; ``buffered`` wait for a workflow to end. ``next_times`` are those of the spec, also while it is
+    paused.
     """
 
     schedule_id: str

@@ -146,6 +146,8 @@ async def test_a_schedule_is_made_fired_by_hand_changed_listed_and_removed(clien
             calls.append("called")
             if len(calls) == 1:  # somebody else is faster
                 await handle.update(_with_note("faster"))
+            elif len(calls) == 2:
+                await handle.pause(note="meanwhile")
             schedule = found.description.schedule
             assert isinstance(schedule.action, ScheduleActionStartWorkflow)
             assert isinstance(schedule.action.args[0], Payload)
@@ -153,9 +155,11 @@ async def test_a_schedule_is_made_fired_by_hand_changed_listed_and_removed(clien
             return ScheduleUpdate(schedule)
 
         await handle.update(change)
+        described = await handle.describe()
+        assert (described.schedule.state.paused, described.schedule.state.note) == (True, "meanwhile")
         await handle.pause(note="closed")
         described = await handle.describe()
-        assert len(calls) == 2
+        assert len(calls) == 3
         assert described.schedule.policy == SchedulePolicy(
             ScheduleOverlapPolicy.CANCEL_OTHER, timedelta(days=365), pause_on_failure=True
         )

@@ -440,6 +440,35 @@ def test_an_update_replaces_what_the_schedule_is_and_fires_what_was_due() -> Non
     assert refused.code is ErrorCode.FAILED_PRECONDITION
 
 
+@pytest.mark.parametrize("body", [PauseSchedule(note="stop"), UnpauseSchedule(note="go on")])
+def test_an_update_undoes_no_pause_that_came_after_what_it_was_made_from(body: Any) -> None:
+    scheduler = made(paused=isinstance(body, UnpauseSchedule), note="as it was")
+    read = scheduler.progress
+    assert scheduler.ask(body) == Done()
+    stale = UpdateSchedule(definition=definition(), paused=read.paused, note=read.note, revision=read.revision)
+    assert scheduler.ask(stale).code is ErrorCode.FAILED_PRECONDITION
+    now = scheduler.progress
+    assert (now.paused, now.note) == (isinstance(body, PauseSchedule), body.note)
+    again = UpdateSchedule(definition=definition(), paused=now.paused, note=now.note, revision=now.revision)
+    assert scheduler.ask(again) == Done()
+
+
+def test_an_update_gives_back_no_action_that_was_taken_meanwhile() -> None:
+    scheduler = made(limited_actions=True, remaining_actions=3)
+    read = scheduler.progress
+    scheduler.wake()
+    assert (scheduler.progress.remaining_actions, scheduler.progress.revision) == (2, read.revision + 1)
+    stale = UpdateSchedule(definition=definition(), limited_actions=True, remaining_actions=9, revision=read.revision)
+    assert scheduler.ask(stale).code is ErrorCode.FAILED_PRECONDITION
+
+
+def test_what_an_update_does_not_write_makes_no_update_stale() -> None:
+    scheduler = made(overlap=OverlapPolicy.ALLOW_ALL)
+    read = scheduler.progress
+    scheduler.wake()
+    assert (scheduler.progress.actions, scheduler.progress.revision) == (1, read.revision)
+
+
 def test_a_deleted_schedule_is_gone_and_what_it_started_goes_on() -> None:
     scheduler = made()
     scheduler.wake()

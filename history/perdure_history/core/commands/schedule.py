@@ -287,6 +287,7 @@ def _draft(run: RunState, context: Context) -> Draft:
 
 def _recorded(draft: Draft, definition: ScheduleDefinition | None = None) -> ScheduleRecorded:
     draft.advance()
+    draft.count_revision()
     return ScheduleRecorded(
         definition=definition, progress=draft.progress, started=draft.started, stopped=draft.stopped
     )
