@@ -28,7 +28,7 @@ READ_SIDE = "read-side"
 class Group:
     """A group of the platform: the role it is of, its name, and the topic whose partitions it shares.
 
-    One that does not commit reads all of a partition whenever it gets it: how far behind it is, nobody can tell.
+    One that does not commit how far it is commits where a successor would begin: how far behind it is, nobody can tell.
     """
 
     role: str
@@ -69,7 +69,7 @@ class PartitionLag:
 def groups_of(names: TopicNames) -> list[Group]:
     """The groups of a namespace: one for each role, and those of the read sides and the relays.
 
-    The last one, for records that workflows wait for, commits nothing: who gets a partition reads all of it.
+    The last one, for records that workflows wait for, commits where the oldest open wait stands, which is no lag.
     """
     topics = {"history": names.commands, "matching": names.tasks, "timers": names.timers}
     others = {READ_SIDE: names.reads, RELAY: names.history, WAITS: names.executions}
@@ -97,7 +97,7 @@ def lags_of(log: Log, names: TopicNames, *, ages: bool = True, member: str | Non
                 continue
             place = TopicPartition(group.topic, number)
             low, end = log.watermarks(place)
-            committed = described.committed.get(number)
+            committed = described.committed.get(number) if group.commits else None
             rows.append((group, place, described.owners.get(number, ""), committed, end))
             begin = low if committed is None else max(low, committed)
             if begin < end and group.commits:

@@ -1,10 +1,11 @@
 """Records of users' topics that workflows wait for: found, and sent to the workflow as a command.
 
 Which waits are open stands in ``executions``: the summary of a run lists its own. Its partitions are shared among the
-relays; who gets one reads it from the beginning, and looks for records when it has come to its end. Invariants: a
-record counts for a wait if its timestamp is not before the wait's beginning, or if it was appended after the wait was
-noticed; so nothing written between is missed, and a relay that begins again finds the same. What is sent twice counts
-once: a wait ends with its first record. Called by :mod:`perdure_runtime.relay.service`.
+relays; who gets one reads it from where the oldest open wait stands, which its predecessor has committed, and looks for
+records when it has come to its end. Invariants: what is committed is a place from which somebody else comes to the same
+waits; a record counts for a wait if its timestamp is not before the wait's beginning, or if it was appended after the
+wait was noticed; so nothing written between is missed, and a relay that begins again finds the same. What is sent twice
+counts once: a wait ends with its first record. Called by :mod:`perdure_runtime.relay.service`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import logging
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key
-from perdure_runtime.log import Ack, Log, LogRecord, NewRecord, TopicPartition
+from perdure_runtime.log import Ack, LogRecord, NewRecord, TopicPartition
 from perdure_runtime.newer import refuse_newer
+from perdure_runtime.relay.carrier import CarryingLog, Position
 from perdure_runtime.relay.conditions import Condition
 from perdure_schemas import codec
 from perdure_schemas.keys import WAITS_HEADERS, is_mark, partition_of
@@ -36,6 +38,8 @@ _FLAG = WAITS_HEADERS[0]
 _RECORDS_PER_POLL_MAX = 2_000
 _IDLE_S = 0.5
 _LINGER_S = 0.01
+#: How often it is kept where a successor has to begin.
+_ADVANCE_S = 5.0
 #: How often a topic is looked for that does not exist.
 _MISSING_S = 1.0
 
@@ -60,21 +64,47 @@ class _Open:
 
 
 @dataclass(slots=True)
-class _Partition:
-    """A partition of ``executions`` that is ours. ``end``: it is read in full from there on."""
+class Run:
+    """A run with open waits: where its newest summary stands, behind a mark of which epoch."""
 
-    end: int
-    fence: Fence = field(default_factory=Fence)
-    runs: dict[str, dict[str, _Open]] = field(default_factory=dict)
+    position: Position
+    waits: dict[str, _Open]
+
+
+class OwnedPartition:
+    """A partition of ``executions`` that is ours.
+
+    Args:
+        number: Its number.
+        start: Where reading begins.
+        end: It is read in full from there on.
+    """
+
+    def __init__(self, number: int, start: Position, end: int) -> None:
+        self._source = f"history/{number}"
+        self.end = end
+        self.fence = Fence()
+        if start.epoch >= 0:
+            self.fence.mark(self._source, start.epoch)
+        self.runs: dict[str, Run] = {}
+        self.kept = start
+
+    def at(self, offset: int) -> Position:
+        """A place of which everything before is taken in."""
+        return Position(offset, self.fence.newest(self._source))
+
+    def position(self, next_offset: int) -> Position:
+        """From where somebody else comes to the same waits, if all below ``next_offset`` is taken in."""
+        return min((run.position for run in self.runs.values()), default=self.at(next_offset))
 
 
 class Waits:
     """One life of the service: from joining the group to the first failure."""
 
-    def __init__(self, log: Log, names: TopicNames, instance: str, opened: ExitStack) -> None:
+    def __init__(self, log: CarryingLog, names: TopicNames, instance: str, opened: ExitStack) -> None:
         self._log = log
         self._names = names
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, OwnedPartition] = {}
         #: The waits that are looked for, by topic.
         self._topics: dict[str, set[_Open]] = {}
         #: How many partitions of a topic are read.
@@ -86,13 +116,14 @@ class Waits:
         self._producer = log.producer(WAITS)
         opened.callback(self._producer.close)
         group = f"{names.prefix}.{names.namespace}.{WAITS}"
-        self._membership = log.join(group, names.executions, instance, self._on_assigned, self._on_revoked)
-        opened.callback(self._membership.leave)
+        self._carrier = log.carrier(group, names.executions, instance, self._on_assigned, self._on_revoked)
+        opened.callback(self._carrier.leave)
 
     def run(self, stopping: threading.Event) -> None:
         """Look for records until told to stop."""
+        advanced_s = time.monotonic()
         while not stopping.is_set():
-            self._membership.poll()
+            self._carrier.poll()
             records = self.reader.poll(_RECORDS_PER_POLL_MAX, _IDLE_S)
             found: list[NewRecord] = []
             for record in records:
@@ -104,6 +135,11 @@ class Waits:
             self._send(found)
             if records and not found:
                 stopping.wait(_LINGER_S)
+            now_s = time.monotonic()
+            if now_s - advanced_s >= _ADVANCE_S:
+                advanced_s = now_s
+                self._advance(list(self._partitions))
+        self._advance(list(self._partitions))
 
     # --- which waits are open -------------------------------------------------------------------------------------
 
@@ -128,16 +164,18 @@ class Waits:
                 record.topic, record.partition, record.offset, str(error),
             )  # fmt: skip
             return
-        known = partition.runs.pop(run_id, {})
+        run = partition.runs.pop(run_id, None)
+        known = {} if run is None else run.waits
         wanted = {} if summary is None else {wait.wait_id: wait for wait in summary.record_waits}
         for wait_id, one in known.items():
             if wait_id not in wanted:
                 self._close(one)
         if summary is not None and wanted:
-            partition.runs[run_id] = {
+            waits = {
                 wait_id: known.get(wait_id) or _Open(summary.workflow_id, run_id, wait, Condition(wait.where))
                 for wait_id, wait in wanted.items()
             }
+            partition.runs[run_id] = Run(partition.at(record.offset), waits)
 
     def _close(self, one: _Open) -> None:
         topic = one.wait.topic
@@ -150,20 +188,37 @@ class Waits:
             self.reader.unassign([TopicPartition(topic, number) for number in range(self._read.pop(topic))])
 
     def _on_assigned(self, partitions: list[int]) -> None:
+        found = self._carrier.positions(partitions) if partitions else {}
         starts = {}
         for number in partitions:
             place = TopicPartition(self._names.executions, number)
             low, high = self._log.watermarks(place)
-            self._partitions[number] = _Partition(high)
-            starts[place] = low
+            kept = found.get(number, Position(low, -1))
+            start = Position(min(max(kept.offset, low), high), kept.epoch)
+            self._partitions[number] = OwnedPartition(number, start, high)
+            starts[place] = start.offset
         self.reader.assign(starts)
 
-    def _on_revoked(self, partitions: list[int], _lost: bool) -> None:
+    def _advance(self, partitions: list[int]) -> None:
+        """Keep where a successor has to begin."""
+        moved = {}
+        for number in partitions:
+            partition = self._partitions.get(number)
+            if partition is not None:
+                position = partition.position(self.reader.position(TopicPartition(self._names.executions, number)))
+                if position != partition.kept:
+                    moved[number] = partition.kept = position
+        if moved:
+            self._carrier.advance(moved)
+
+    def _on_revoked(self, partitions: list[int], lost: bool) -> None:
+        if not lost:
+            self._advance(partitions)
         self.reader.unassign([TopicPartition(self._names.executions, number) for number in partitions])
         for number in partitions:
             partition = self._partitions.pop(number, None)
-            for waits in () if partition is None else partition.runs.values():
-                for one in waits.values():
+            for run in () if partition is None else partition.runs.values():
+                for one in run.waits.values():
                     self._close(one)
 
     # --- looking for records --------------------------------------------------------------------------------------
@@ -173,8 +228,8 @@ class Waits:
         for number, partition in self._partitions.items():
             if partition.end > self.reader.position(TopicPartition(self._names.executions, number)):
                 continue  # a later record may say that the wait is over
-            for waits in partition.runs.values():
-                for one in waits.values():
+            for run in partition.runs.values():
+                for one in run.waits.values():
                     if one.noticed is None:
                         new.setdefault(one.wait.topic, []).append(one)
         if not new:
