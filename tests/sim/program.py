@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from perdure import activity, workflow
-from perdure.common import RetryPolicy
+from perdure.common import Priority, RetryPolicy
 from perdure.exceptions import ActivityError, ApplicationError, ChildWorkflowError, is_cancelled_exception
 
 _RETRY = RetryPolicy(
@@ -106,6 +106,7 @@ class Program:
                 heartbeat_timeout=after("hb_ms"),
                 schedule_to_close_timeout=after("total_ms"),
                 retry_policy=_RETRY,
+                priority=Priority(fairness_key="even" if key[-1] in "02468" else "odd"),
             )
         except ActivityError:
             return f"failed:{key}"

@@ -14,10 +14,12 @@ from typing import Any
 
 from perdure_runtime.log import NewRecord, TopicPartition
 from perdure_runtime.processor import Phase
+from perdure_schemas.records import TaskQueueConfig
 from perdure_schemas.topics import TOPICS
 from tests.sim import program
 from tests.sim.driver import TASK_QUEUE, Driver, Outcome
 from tests.sim.faults import Fault, make_faults, strike
+from tests.sim.limiting import check_limits, limit_queue
 from tests.sim.loop import graveyard
 from tests.sim.plans import Generator, Plan
 from tests.sim.processes import ClientProcess, Cluster, EngineProcess, WorkerProcess
@@ -68,6 +70,7 @@ class Simulation:
         clients: int = 2,
         partitions: int = 2,
         standbys: bool | None = None,
+        limited: bool | None = None,
     ) -> None:
         self.world = World(seed, tracing=tracing)
         if standbys is None:
@@ -86,6 +89,9 @@ class Simulation:
         self.settle_ms = 4_000
         #: The keys of the dead letters that there must be.
         self.poisoned: set[bytes] = set()
+        #: All settings of the task queue that were ever made; whether there are any, or ``None``: the seed decides.
+        self.limits_set: list[TaskQueueConfig] = []
+        self._limited = limited
         self._rng = random.Random(f"shape-{seed}")
         self._sizes = (engines, workers, clients)
         self._numbers = Counter[str]()
@@ -121,6 +127,7 @@ class Simulation:
         cluster, (engines, workers, clients) = self.cluster, self._sizes
         for spec in TOPICS:
             cluster.log.create(cluster.names.of(spec), spec, cluster.names.partitions)
+        self._limited = limit_queue(self, self.world.seed, self._limited)
         for number in range(engines):
             engine = cluster.engines[f"engine-{number}"] = EngineProcess(cluster, f"engine-{number}")
             self.world.later(self._rng.random() * 1_000 * number, engine.start)
@@ -210,6 +217,8 @@ class Simulation:
             if not world.steps & 0x3F:
                 if self.cluster.bugs:  # a partition that never comes back would take its time
                     return [f"bug: {error!r}" for error in self.cluster.bugs]
+                if self._limited and (breaches := check_limits(self)):
+                    return breaches
                 if not self.quiet and world.now_ms >= calm_ms:
                     self._calm()
                     deadline_ms = world.now_ms + LIVENESS_MS
