@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from typing import Any
-
-from confluent_kafka import Producer
 
 from examples.order_service.service import running
 from perdure.client import Client
@@ -15,18 +11,9 @@ from perdure_runtime.connect import KafkaAddress, parse_address
 
 
 async def main(address: str) -> None:
-    parsed = parse_address(address)
-    if not isinstance(parsed, KafkaAddress):
+    if not isinstance(parse_address(address), KafkaAddress):
         sys.exit(f"the service needs Kafka, not {address!r}: give kafka://host:port")
-    producer = Producer({**parsed.options, "bootstrap.servers": parsed.bootstrap, "enable.idempotence": True})
-
-    async def publish(topic: str, key: str, value: Any) -> None:
-        producer.produce(topic, json.dumps(value).encode(), key.encode())
-        if await asyncio.to_thread(producer.flush, 30):
-            raise RuntimeError(f"{topic} did not take the record for {key}")
-
-    client = await Client.connect(address)
-    async with running(client, publish):
+    async with running(await Client.connect(address)):
         await asyncio.Event().wait()
 
 

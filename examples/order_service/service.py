@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from perdure import activity, workflow
+from perdure import workflow
 from perdure.client import Client
 from perdure.kafka import Json, Record, RecordTriggers, on_record
 from perdure.worker import Worker
@@ -16,9 +15,6 @@ from perdure.worker import Worker
 TASK_QUEUE = "orders"
 TOPICS = ("orders", "payments", "payment-results", "shipments")
 PAYMENT_TIMEOUT = timedelta(days=3)
-
-#: Appends a record: topic, key, value.
-Publish = Callable[[str, str, Any], Awaitable[None]]
 
 
 @dataclass
@@ -46,8 +42,7 @@ class Fulfilment:
 
     @workflow.run
     async def run(self, order: Order) -> str:
-        within = {"start_to_close_timeout": timedelta(seconds=30)}
-        await workflow.execute_activity(Publishing.ask_for_payment, order, **within)
+        workflow.emit("payments", order.id, {"order": order.id, "amount_cents": order.amount_cents})
         try:
             await workflow.wait_condition(lambda: self._result is not None, timeout=PAYMENT_TIMEOUT)
         except TimeoutError:
@@ -55,27 +50,12 @@ class Fulfilment:
         assert self._result is not None
         if not self._result.paid:
             return "payment refused"
-        await workflow.execute_activity(Publishing.ship, order, **within)
+        workflow.emit("shipments", order.id, order)
         return "shipped"
 
     @workflow.signal
     def payment_answered(self, result: PaymentResult) -> None:
         self._result = result
-
-
-class Publishing:
-    """The activities: each appends a record whose consumers know it by its key, so that a retry does no harm."""
-
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
-
-    @activity.defn
-    async def ask_for_payment(self, order: Order) -> None:
-        await self._publish("payments", order.id, {"order": order.id, "amount_cents": order.amount_cents})
-
-    @activity.defn
-    async def ship(self, order: Order) -> None:
-        await self._publish("shipments", order.id, asdict(order))
 
 
 @on_record(
@@ -95,20 +75,12 @@ def payment_answered(record: Record) -> PaymentResult:
 
 
 @asynccontextmanager
-async def running(client: Client, publish: Publish) -> AsyncIterator[RecordTriggers]:
+async def running(client: Client) -> AsyncIterator[RecordTriggers]:
     """The service: a worker, and the triggers beside it.
 
     Args:
         client: A client of the engine; the topics stand on its log.
-        publish: Appends a record.
     """
-    activities = Publishing(publish)
-    worker = Worker(
-        client,
-        task_queue=TASK_QUEUE,
-        workflows=[Fulfilment],
-        activities=[activities.ask_for_payment, activities.ship],
-    )
     triggers = RecordTriggers(client, triggers=[order_placed, payment_answered], group="order-service")
-    async with worker, triggers:
+    async with Worker(client, task_queue=TASK_QUEUE, workflows=[Fulfilment]), triggers:
         yield triggers
