@@ -168,9 +168,13 @@ class EngineProcess:
         self.disks = {role: Disk() for role in ROLES}
         self.process = Process(self.world, name)
         self.actors = {role: ProcessorActor(self, role) for role in ROLES}
+        self._started = False
 
     def start(self) -> None:
-        """Start, or start again after a death."""
+        """Start, or start again after a death; one that runs goes on running."""
+        if self._started and self.process.alive:
+            return  # it was stopped and started again before its first start was due
+        self._started = True
         self.process = Process(self.world, self.name)
         self.actors = {role: ProcessorActor(self, role) for role in ROLES}
         for actor in self.actors.values():
@@ -192,13 +196,14 @@ class EngineProcess:
 
     def leave(self) -> None:
         """A graceful stop: what the engine does when it is asked to."""
-        self.process.alive = True
+        process = self.process  # time passes while roles close: it may be killed meanwhile, and be started again
+        process.alive = True
         for actor in self.actors.values():
             processor, actor.processor = actor.processor, None
             actor.alive = False
             if processor is not None:
                 processor.close(graceful=True)
-        self.process.alive = False
+        process.alive = False
 
 
 class _Peer:

@@ -181,7 +181,7 @@ class Simulation:
             self._start_later(engine, down_ms)
 
     def _start_later(self, engine: EngineProcess, down_ms: float) -> None:
-        self.world.later(down_ms, lambda: None if engine.process.alive else engine.start())
+        self.world.later(down_ms, engine.start)
 
     def kill_client(self, rng: random.Random) -> None:
         """Kill a client; another one does its work anew, and knows nothing of what it did."""
