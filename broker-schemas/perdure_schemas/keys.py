@@ -116,6 +116,23 @@ def activity_task_id(run_id: str, scheduled_event_id: int, attempt: int) -> str:
     return f"{run_id}/a{scheduled_event_id}.{attempt}"
 
 
+def eager_event_id(task_event_id: int, task_attempt: int, number: int) -> int:
+    """What names an activity that its worker begins before history has given it an event id.
+
+    It is negative, so it is never an event's, and known to both sides: nothing that arrives meanwhile changes it.
+
+    Parameters:
+        task_event_id, task_attempt: the attempt of a workflow task whose answer schedules the activity.
+        number: the place of the command in that answer, from 0.
+    """
+    return -((task_event_id << 32) | (task_attempt << 16) | number) - 1
+
+
+def is_eager_task(task_id: str) -> bool:
+    """Whether an id is that of an activity's attempt that a worker began by itself."""
+    return task_id.partition("/")[2].startswith("a-")
+
+
 def query_task_id(run_id: str, query_id: str) -> str:
     """The id of a query's task."""
     return f"{run_id}/q{query_id}"

@@ -195,6 +195,8 @@ STATE_AGE_MS_MAX: Final = 23 * 3_600_000
 
 #: Slots of one kind that one worker may offer, so how many tasks it is dispatched at once.
 WORKER_SLOTS_MAX: Final = 10_000
+#: Activities that one answer of a workflow task schedules and its worker begins by itself: the others are shared out.
+EAGER_ACTIVITIES_MAX: Final = 3
 #: A heartbeat that is older than this when it is read says nothing about now.
 HEARTBEAT_AGE_MS_MAX: Final = 60_000
 #: The wait before the third attempt of a failing workflow task, doubled with each, and its end. The second goes out at

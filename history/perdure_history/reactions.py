@@ -199,7 +199,7 @@ class Reactions:
             attempts_before=activity.attempts_before,
         )
         record = TaskRecord(
-            task_id=keys.activity_task_id(state.run_id, activity.scheduled_event_id, activity.attempt),
+            task_id=keys.activity_task_id(state.run_id, activity.task_event_id, activity.attempt),
             task_queue=options.task_queue,
             kind="activity",
             workflow_id=state.workflow_id,
@@ -207,6 +207,7 @@ class Reactions:
             scheduled_event_id=activity.scheduled_event_id,
             attempt=activity.attempt,
             created_time_ms=now_ms,
+            sticky_worker_id=activity.eager_worker_id if activity.attempt == 1 else "",
             priority=options.priority,
             fairness_key=options.fairness_key,
             fairness_weight=options.fairness_weight,

@@ -14,7 +14,7 @@ from perdure_matching.checkpoint import Bodies, Positions, load_state, save_stat
 from perdure_matching.core.deadlines import advance
 from perdure_matching.core.flowing import forget_config, take_config
 from perdure_matching.core.model import Assign, MatchingConfig, Output, Phase, Register, Report, WorkerState
-from perdure_matching.core.placing import detach, free_slot
+from perdure_matching.core.placing import detach, eager_activities_max, free_slot
 from perdure_matching.core.routing import forget_version, note_version, routing_known, take_routing
 from perdure_matching.core.tasks import confirm, drop_unconfirmed, foresee, remove, upsert
 from perdure_matching.core.workers import begin, heard, stopped
@@ -382,7 +382,14 @@ class MatchingPartition:
         PROCESS.observe(
             DISPATCH_LATENCY, (self._names.namespace, task.task_queue, task.kind), (now_ms - task.arrived_ms) / 1000
         )
-        run = RunTask(task_id=task.task_id, kind=task.kind, workflow_id=task.workflow_id, run_id=task.run_id, task=body)
+        run = RunTask(
+            task_id=task.task_id,
+            kind=task.kind,
+            workflow_id=task.workflow_id,
+            run_id=task.run_id,
+            task=body,
+            eager_activities_max=eager_activities_max(output.worker) if task.kind == "workflow" else 0,
+        )
         outbox.send(self._message(output.worker, output.dispatch_number, run, now_ms))
 
     def _message(self, worker: WorkerState, number: int, body: DispatchBody, now_ms: int) -> NewRecord:

@@ -30,7 +30,16 @@ from perdure_schemas.records import (
 _EVENT_SUFFIX = "Event"
 #: Fields of events that only the engine and the SDK need; ``-o json`` shows them.
 _INTERNAL_FIELDS = frozenset(
-    {"workflow_task_completed_event_id", "sdk_flags", "sticky_worker_id", "start_command_id", "command_id", "header"}
+    {
+        "workflow_task_completed_event_id",
+        "sdk_flags",
+        "sticky_worker_id",
+        "start_command_id",
+        "command_id",
+        "header",
+        "eager_event_id",
+        "eager_worker_id",
+    }
 )
 
 

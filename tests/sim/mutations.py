@@ -219,12 +219,18 @@ def _signals_not_deduplicated(patches: Patches) -> None:
 
 def _completions_not_deduplicated(patches: Patches) -> None:
     """Whatever an attempt says counts for the one that is current."""
-    patches.put(activity, "_current", lambda run, body: run.activities.get(body.scheduled_event_id))
+    patches.put(activity, "_current", lambda run, body: run.activity(body.scheduled_event_id))
 
 
 def _dispatches_not_deduplicated(patches: Patches) -> None:
     """A worker obeys a deposed owner of matching, and runs a task again that it has."""
+
+    def hold(self: Inbox, task_id: str, started_time_ms: int) -> bool:
+        self._held[task_id] = started_time_ms
+        return True
+
     patches.put(Inbox, "admit", lambda self, dispatch: True)
+    patches.put(Inbox, "hold", hold)
 
 
 def _poison_stops_the_partition(patches: Patches) -> None:

@@ -105,15 +105,17 @@ class Matching:
 
     # --- what workers write ---------------------------------------------------------------------------------------
 
-    def write_heartbeat(self, worker_id: str, *, held: tuple[str, ...] = (), **fields: Any) -> None:
-        """Append a heartbeat without reading it."""
+    def write_heartbeat(
+        self, worker_id: str, *, held: tuple[str, ...] = (), held_since_ms: int = 0, **fields: Any
+    ) -> None:
+        """Append a heartbeat without reading it. ``held_since_ms``: now, if not given."""
         defaults: dict[str, Any] = {
             "task_queue": "q",
             "inbox_partition": 0,
             "workflow_slots": 1,
             "activity_slots": 1,
             "time_ms": self._now_ms,
-            "held": [HeldTask(task_id=task_id, started_time_ms=self._now_ms) for task_id in held],
+            "held": [HeldTask(task_id=task_id, started_time_ms=held_since_ms or self._now_ms) for task_id in held],
         }
         record = WorkerHeartbeat(worker_id=worker_id, **{**defaults, **fields})
         self.log.append(NAMES.workers, worker_id.encode(), codec.encode(record), self._now_ms)

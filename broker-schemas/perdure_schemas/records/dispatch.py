@@ -94,7 +94,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     scheduled_event_id: int = 0
     attempt: int = 1
     created_time_ms: int
-    #: The worker to try first (its cache holds the run), and until when.
+    #: The worker to try first (its cache holds the run), and until when. Activities: the worker that has begun it.
     sticky_worker_id: str = ""
     sticky_until_ms: int = 0
     priority: int = 3
@@ -193,6 +193,8 @@ class RunTask(Variant, frozen=True, kw_only=True):
     workflow_id: str
     run_id: str
     task: bytes
+    #: Workflow tasks: of the activities that the answer schedules, the worker may begin so many by itself.
+    eager_activities_max: int = 0
 
 
 class CancelActivity(Variant, frozen=True, kw_only=True):

@@ -167,6 +167,9 @@ class ActivityTaskScheduled(Variant, frozen=True, kw_only=True):
 
     options: ActivityOptions
     workflow_task_completed_event_id: int
+    #: The worker has begun the first attempt, and calls it by this; 0 and empty: nobody has.
+    eager_event_id: int = 0
+    eager_worker_id: str = ""
 
 
 class ActivityTaskCompletedEvent(Variant, frozen=True, kw_only=True):

@@ -41,6 +41,8 @@ class ScheduleActivityTask(Variant, frozen=True, kw_only=True):
     """Run an activity."""
 
     options: ActivityOptions
+    #: The worker begins the first attempt itself, under this name (``keys.eager_event_id``); 0: it does not.
+    eager_event_id: int = 0
 
 
 class RequestCancelActivityTask(Variant, frozen=True, kw_only=True):

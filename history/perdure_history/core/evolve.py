@@ -192,6 +192,7 @@ def _closed(state: RunState, event: Event, attributes: Any, _: int) -> None:
     state.workflow_task = None
     state.activities = {}
     state.activity_ids = {}
+    state.eager_ids = {}
     state.timers = {}
     state.children = {}
     state.external_requests = {}
@@ -316,9 +317,13 @@ def _activity_scheduled(state: RunState, event: Event, attributes: records.Activ
         status=ActivityStatus.SCHEDULED,
         attempt_scheduled_time_ms=event.event_time_ms,
         epoch=epoch,
+        eager_worker_id=attributes.eager_worker_id,
+        eager_event_id=attributes.eager_event_id,
     )
     state.activities[event.event_id] = activity
     state.activity_ids[options.activity_id] = event.event_id
+    if attributes.eager_event_id:
+        state.eager_ids[attributes.eager_event_id] = event.event_id
 
 
 def without_payloads(options: ActivityOptions) -> ActivityOptions:
@@ -370,6 +375,8 @@ def _activity_closed(state: RunState, event: Event, attributes: Any, _: int) -> 
     ACTIVITY.next(activity.status, type(attributes).__name__, _name(state, activity))
     del state.activities[activity.scheduled_event_id]
     del state.activity_ids[activity.options.activity_id]
+    if activity.eager_event_id:
+        del state.eager_ids[activity.eager_event_id]
     state.waking_event_id = event.event_id
 
 

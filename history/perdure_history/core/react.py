@@ -186,7 +186,7 @@ def _drop_activity(
     state: RunState, activity: ActivityState, effects: list[Effect], *, interrupted: bool = False
 ) -> None:
     if activity.status is not ActivityStatus.BACKING_OFF:
-        task_id = activity_task_id(state.run_id, activity.scheduled_event_id, activity.attempt)
+        task_id = activity_task_id(state.run_id, activity.task_event_id, activity.attempt)
         effects.append(DropTask(task_id, activity.options.task_queue, activity.epoch, interrupted))
 
 

@@ -178,6 +178,14 @@ class ActivityState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     #: An operator has changed ``options``.
     has_new_options: bool = False
     operator_command_id: str = ""
+    #: The worker that began the first attempt by itself, and what it calls the activity; empty and 0: none did.
+    eager_worker_id: str = ""
+    eager_event_id: int = 0
+
+    @property
+    def task_event_id(self) -> int:
+        """What stands for the activity in the id of its current attempt's task."""
+        return self.eager_event_id if self.eager_event_id and self.attempt == 1 else self.scheduled_event_id
 
     @property
     def attempts_counted(self) -> int:
@@ -338,6 +346,12 @@ class RunState(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     scheduled_by: ScheduleOrigin | None = None
     #: Records it waits for, by the ids of the waits.
     record_waits: dict[str, RecordWait] = {}
+    #: The pending activities that a worker began by itself, by what it calls them.
+    eager_ids: dict[int, int] = {}
+
+    def activity(self, event_id: int) -> ActivityState | None:
+        """The pending activity of an event, or of what its worker calls it."""
+        return self.activities.get(self.eager_ids.get(event_id, 0) if event_id < 0 else event_id)
 
     @property
     def is_open(self) -> bool:

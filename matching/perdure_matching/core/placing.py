@@ -11,6 +11,7 @@ from perdure_matching.core.flow import Flow, Gate
 from perdure_matching.core.model import Assign, Phase, Report, SlotKind, TaskQueue, TaskState, Tell, WorkerState
 from perdure_matching.core.state import MatchingState
 from perdure_matching.core.wakeups import WakeupKind
+from perdure_schemas import limits
 from perdure_schemas.records import (
     ActivityTaskCanceled,
     ActivityTaskStarted,
@@ -24,6 +25,7 @@ __all__ = [
     "assign",
     "await_token",
     "detach",
+    "eager_activities_max",
     "fill",
     "free_slot",
     "lease",
@@ -71,6 +73,15 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
         task.phase = Phase.UNDECIDED
         state.undecided[task.task_id] = task
         return
+    if kind == SlotKind.ACTIVITY and task.sticky_worker_id:
+        # It has begun the task: it takes a slot there, free or not, and what else is sent to it waits.
+        own = queue.workers.get(task.sticky_worker_id)
+        task.sticky_worker_id = ""
+        if own is not None and own.confirmed and not own.draining and not own.gone:
+            assign(state, own, task, now_ms)
+            if flow is not None:
+                _take_flow_tokens(state, flow, task, now_ms)
+            return
     ready = queue.ready[kind]
     if ready and (flow is None or flow.admits(task.fairness_key)):
         assign(state, _choose(ready, task), task, now_ms)
@@ -86,6 +97,16 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
         sequence=task.sequence,
         start=task.fair_start,
     )
+
+
+def eager_activities_max(worker: WorkerState) -> int:
+    """How many activities a worker may begin by itself when it answers a workflow task now: none that would pass by
+    others that wait, or a rate limit."""
+    queue = worker.queue
+    limited = queue.flows[SlotKind.ACTIVITY] is not None or queue.rate.rate or worker.rate.rate
+    if limited or queue.backlog[SlotKind.ACTIVITY] or worker.draining:
+        return 0
+    return max(0, min(worker.free(SlotKind.ACTIVITY), limits.EAGER_ACTIVITIES_MAX))
 
 
 def park(state: MatchingState, task: TaskState) -> None:

@@ -209,13 +209,22 @@ def _take_held(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeart
         if task is not None and task.phase is Phase.UNDECIDED:
             _adopt(state, worker, task, HeldTask(task_id=task_id, started_time_ms=now_ms), now_ms)
     worker.held = frozenset(held.task_id for held in heartbeat.held)
-    # Seen once it may just have finished; seen twice it runs on although nobody waits for it.
+    # Seen once it may just have finished; seen twice it runs on although nobody waits for it. One that the worker has
+    # begun by itself may be known to history only later.
     stale = worker.unknown_held & unknown
-    for task_id in sorted(stale - worker.told_gone):
+    gone = stale - _begun_lately(heartbeat, now_ms - state.config.unconfirmed_ms_max) if stale else stale
+    for task_id in sorted(gone - worker.told_gone):
         tell(state, worker, CancelActivity(task_id=task_id, gone=True))
-    worker.told_gone = stale if stale else _NOBODY
+    worker.told_gone = gone if gone else _NOBODY
     worker.stale_held = len(stale)
     worker.unknown_held = frozenset(unknown)
+
+
+def _begun_lately(heartbeat: WorkerHeartbeat, since_ms: int) -> set[str]:
+    """The held activities that the worker began by itself since then."""
+    return {
+        held.task_id for held in heartbeat.held if keys.is_eager_task(held.task_id) and held.started_time_ms > since_ms
+    }
 
 
 def _adopt(state: MatchingState, worker: WorkerState, task: TaskState, held: HeldTask, now_ms: int) -> None:

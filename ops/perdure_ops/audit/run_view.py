@@ -42,10 +42,12 @@ CLOSING: dict[type, WorkflowStatus] = {
 class _Pending:
     """An activity or a workflow task that is not over: its attempt, and whether a task for it is with matching."""
 
-    __slots__ = ("attempt", "attempts_before", "dispatched", "task_queue")
+    __slots__ = ("attempt", "attempts_before", "dispatched", "eager_event_id", "task_queue")
 
-    def __init__(self, attempt: int, dispatched: bool, task_queue: str) -> None:
+    def __init__(self, attempt: int, dispatched: bool, task_queue: str, eager_event_id: int = 0) -> None:
         self.attempt = attempt
+        #: What its worker calls the first attempt, which it began by itself; 0: it did not.
+        self.eager_event_id = eager_event_id
         #: How many attempts were made before an operator had them counted anew.
         self.attempts_before = 0
         self.dispatched = dispatched
@@ -118,7 +120,8 @@ class RunView:
             found[keys.workflow_task_id(self.run_id, event_id, task.attempt)] = task.task_queue
         for event_id, task in self.activities.items():
             if task.dispatched:
-                found[keys.activity_task_id(self.run_id, event_id, task.attempt)] = task.task_queue
+                name = task.eager_event_id if task.eager_event_id and task.attempt == 1 else event_id
+                found[keys.activity_task_id(self.run_id, name, task.attempt)] = task.task_queue
         return found
 
     def take(self, record: HistoryRecord, place: Place) -> None:
@@ -238,7 +241,7 @@ class RunView:
     # --- rules: activities ----------------------------------------------------------------------------------------
 
     def _activity_scheduled(self, event: Event, attributes: records.ActivityTaskScheduled) -> None:
-        self.activities[event.event_id] = _Pending(1, True, attributes.options.task_queue)
+        self.activities[event.event_id] = _Pending(1, True, attributes.options.task_queue, attributes.eager_event_id)
 
     def _activity(self, event: Event, scheduled_event_id: int) -> _Pending:
         activity = self.activities.get(scheduled_event_id)

@@ -23,7 +23,9 @@ def test_a_task_goes_to_a_free_worker_with_its_body_epoch_and_number() -> None:
         epoch=matching.epoch,
         dispatch_number=1,
         time_ms=START_MS,
-        body=RunTask(task_id="r1/w3.1", kind="workflow", workflow_id="wf", run_id="r1", task=b"payload"),
+        body=RunTask(
+            task_id="r1/w3.1", kind="workflow", workflow_id="wf", run_id="r1", task=b"payload", eager_activities_max=1
+        ),
     )
 
 

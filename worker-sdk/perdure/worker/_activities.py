@@ -32,8 +32,10 @@ from perdure.service import RPCError
 from perdure.worker._activity_ends import Ended, Ends
 from perdure.worker._activity_info import info_of
 from perdure.worker._activity_interception import execute_intercepted
+from perdure.worker._activity_slots import ActivitySlots
 from perdure.worker._attempt import Attempt, Heartbeats, throttle_interval_s
 from perdure.worker._codec import Codec
+from perdure.worker._eager import Begun
 from perdure.worker._inbox import Inbox
 from perdure.worker._metrics import WorkerMetrics
 from perdure.worker._options import WorkerOptions
@@ -42,6 +44,7 @@ from perdure.worker._shared_state import ProcessRun
 from perdure.worker._timers import TimerThread
 from perdure_schemas.records import (
     ActivityLeftOpen,
+    ActivityOptions,
     ActivityTask,
     ActivityTaskCompleted,
     ActivityTaskHeartbeat,
@@ -98,6 +101,7 @@ class Activities:
             options, self._converter, has_codec=payload_codec.active, worker_id=worker_id, metrics=metrics
         )
         self._running: dict[str, Attempt] = {}
+        self._slots = ActivitySlots(options.tuner.activity)
         self._async_tasks: set[asyncio.Task[None]] = set()
         self._ready: list[Outgoing] = []
         self._stopping = False
@@ -105,12 +109,16 @@ class Activities:
     # --- called by the dispatch thread ----------------------------------------------------------------------------
 
     def start(self, batch: Sequence[tuple[RunTask, ActivityTask]]) -> None:
-        """Start attempts; returns at once."""
+        """Start attempts, or have them wait for a free slot; returns at once. From any thread."""
+        self._begin(self._slots.take(batch))
+
+    def _begin(self, batch: Sequence[tuple[RunTask, ActivityTask]]) -> None:
         on_loop: list[Attempt] = []
         for run, task in batch:
             definition = self._options.activity(task.options.activity_type)
             if definition is None:
                 self._refuse(run, task)
+                self._begin(self._slots.give_back(run.task_id))
                 continue
             self._metrics.activity_started(task)
             attempt = Attempt(run, task, definition, self._loop, self._connection.now_ms())
@@ -180,6 +188,14 @@ class Activities:
         An attempt whose activity is ``paused`` or ``reset`` is asked only if it has a heartbeat timeout; else it runs
         to its end.
         """
+        waiting = self._slots.withdraw(task_id)
+        if waiting is not None:
+            if gone:
+                self._inbox.release(task_id)
+                self._begin(self._slots.give_back(task_id))
+                self._outbox.note_released()
+                return
+            self._begin([waiting])  # it is to end at once
         attempt = self._running.get(task_id)
         if attempt is not None and (paused or reset):
             if attempt.task.options.heartbeat_timeout_ms is not None:
@@ -198,13 +214,40 @@ class Activities:
 
     def cancel_all(self) -> None:
         """Cancel the attempts that still run, because the worker stops."""
+        self._begin(self._slots.take_all_waiting())
         for attempt in list(self._running.values()):
             attempt.cancel(ActivityCancellationDetails(worker_shutdown=True))
 
     @property
     def running_count(self) -> int:
-        """How many attempts run."""
-        return len(self._running)
+        """How many attempts run, or wait for a slot."""
+        return len(self._running) + self._slots.waiting_count
+
+    # --- what the worker begins by itself -------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many more activities may begin now by the worker's own decision."""
+        return 0 if self._stopping or not self._options.eager_activities else self._slots.room()
+
+    def serves(self, options: ActivityOptions) -> bool:
+        """Whether this worker runs such an activity."""
+        return (
+            options.task_queue == self._options.task_queue and self._options.activity(options.activity_type) is not None
+        )
+
+    def promise(self, begun: Begun) -> Callable[[], None] | None:
+        """Keep slots for activities; what is returned begins them, and is to be called once their answer is durable."""
+        if not begun:
+            return None
+        self._slots.promise(len(begun))
+        return partial(self._keep_promise, begun)
+
+    def _keep_promise(self, begun: Begun) -> None:
+        self._slots.promise(-len(begun))
+        if self._stopping:
+            return  # they come to another worker
+        now_ms = self._connection.now_ms()
+        self.start([(run, task) for run, task in begun if self._inbox.hold(run.task_id, now_ms)])
 
     # --- async attempts -------------------------------------------------------------------------------------------
 
@@ -254,7 +297,7 @@ class Activities:
         except Exception as error:
             records = [self._ends.unsendable(attempt, error)]
         outgoing = [self._outgoing(attempt, record) for record in records]
-        self._running.pop(attempt.run.task_id, None)
+        self._ended(attempt)
         if not self._ready:
             # What ends in this turn of the loop goes out in one append.
             self._loop.call_soon(self._flush)
@@ -313,7 +356,7 @@ class Activities:
         except Exception as error:
             records = [self._ends.unsendable(attempt, error)]
         outgoing = [self._outgoing(attempt, record) for record in records]
-        self._running.pop(attempt.run.task_id, None)
+        self._ended(attempt)
         self._outbox.send(outgoing)
 
     # --- both -----------------------------------------------------------------------------------------------------
@@ -384,9 +427,14 @@ class Activities:
 
         attempt.heartbeat_on_its_way = asyncio.run_coroutine_threadsafe(encode_and_send(), self._loop)
 
+    def _ended(self, attempt: Attempt) -> None:
+        self._running.pop(attempt.run.task_id, None)
+        if attempt.on_local_end is None:
+            self._begin(self._slots.give_back(attempt.run.task_id))
+
     def _forget(self, attempt: Attempt, body: Ended | None = None) -> None:
         """An attempt is over, and history is not told."""
-        self._running.pop(attempt.run.task_id, None)
+        self._ended(attempt)
         if attempt.on_local_end is not None:
             stopped = attempt.cancellation is not None and attempt.cancellation.worker_shutdown
             attempt.on_local_end(None if stopped and not isinstance(body, ActivityTaskCompleted) else body)

@@ -21,7 +21,9 @@ from perdure.converter import DataConverter
 from perdure.converter._codec import codec_failure
 from perdure.converter._walk import payloads_in
 from perdure.service import RPCError
+from perdure.worker._activities import Activities
 from perdure.worker._codec import Codec
+from perdure.worker._eager import Begun, begin_by_itself
 from perdure.worker._histories import CodeTask, HistoryFetcher
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalActivityRunner, LocalEvent
@@ -61,6 +63,7 @@ class CodeTasks:
         on_released: Called when a task was given up.
         send: Takes answers that went through the codec, from any thread.
         identity: Stands in every answer.
+        activities: Begins what the answer of a workflow task may begin at once.
         local_activities: Makes the runner of local activities, given where its news go.
         timers: Calls later.
         metrics: Told of each workflow task.
@@ -77,6 +80,7 @@ class CodeTasks:
         on_released: Callable[[], None],
         send: Callable[[Sequence[Outgoing]], None],
         identity: str,
+        activities: Activities,
         local_activities: Callable[[Callable[[LocalEvent], None]], LocalActivityRunner],
         timers: TimerThread,
         metrics: WorkerMetrics,
@@ -92,6 +96,7 @@ class CodeTasks:
         self._send = send
         self._fetcher = HistoryFetcher(connection, on_fetched, self._fail, self._give_up)
         self._on_released = on_released
+        self._activities = activities
         self._local = local_activities(on_fetched)
         runner.on_forgotten = self._local.forget
         self._timers = timers
@@ -221,6 +226,16 @@ class CodeTasks:
             PayloadTooLargeError, RPCError: it is too large.
         """
         run = code_task.run
+        begun: Begun = ()
+        if isinstance(body, WorkflowTaskCompleted) and isinstance(code_task.task, WorkflowTask):
+            body, begun = begin_by_itself(
+                run,
+                code_task.task,
+                body,
+                room=self._activities.room(),
+                serves=self._activities.serves,
+                now_ms=self._connection.now_ms(),
+            )
         command = Command(
             command_id=run.task_id,
             workflow_id=run.workflow_id,
@@ -228,7 +243,7 @@ class CodeTasks:
             identity=self._identity,
             body=body,
         )
-        outgoing = Outgoing(self._connection.record_of(command), run.task_id)
+        outgoing = Outgoing(self._connection.record_of(command), run.task_id, self._activities.promise(begun))
         if len(outgoing.record.value or b"") > PAYLOAD_BYTES_MAX:
             if isinstance(body, WorkflowTaskCompleted):
                 for one in body.commands:

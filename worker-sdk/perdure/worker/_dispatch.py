@@ -341,13 +341,14 @@ class DispatchThread:
         self, run: RunTask, code_tasks: list[CodeTask], activities: list[tuple[RunTask, ActivityTask]]
     ) -> None:
         task = codec.decode(run.task)
+        if not isinstance(task, (ActivityTask, WorkflowTask, QueryTask)):
+            raise codec.DecodeError(f"a {type(task).__name__} was dispatched as a task")
+        if not self._inbox.hold(run.task_id, self._now_ms()):
+            return  # an activity that was begun by the worker itself, just now
         if isinstance(task, ActivityTask):
             activities.append((run, task))
-        elif isinstance(task, (WorkflowTask, QueryTask)):
-            code_tasks.append(CodeTask(run, task))
         else:
-            raise codec.DecodeError(f"a {type(task).__name__} was dispatched as a task")
-        self._inbox.hold(run.task_id, self._now_ms())
+            code_tasks.append(CodeTask(run, task))
 
     def _run_code(self, code_tasks: Sequence[CodeTask | LocalEvent]) -> None:
         answers: list[Outgoing] = []

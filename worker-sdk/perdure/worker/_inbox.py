@@ -7,6 +7,7 @@ completion, so a heartbeat never disowns a task whose completion could still get
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 from perdure_schemas.records import Dispatch, HeldTask, RunTask
@@ -22,6 +23,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
+        self._taking = threading.Lock()
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._epochs: dict[int, int] = {}
         #: The newest dispatch seen: its owner's epoch, and its number within that epoch. One value, because another
@@ -52,9 +54,14 @@ class Inbox:
             number = max(number, self.last_dispatch[1])
         self.last_dispatch = (dispatch.epoch, number)
 
-    def hold(self, task_id: str, started_time_ms: int) -> None:
-        """A task was taken."""
-        self._held[task_id] = started_time_ms
+    def hold(self, task_id: str, started_time_ms: int) -> bool:
+        """A task is taken, if it is neither held nor finished: of two threads that ask, one has it."""
+        with self._taking:
+            # In this order: what is finished is noted as that before it stops being held.
+            if task_id in self._held or task_id in self._finished:
+                return False
+            self._held[task_id] = started_time_ms
+            return True
 
     def release(self, task_id: str) -> None:
         """A task is not worked on any more, and nothing was said about it: it may come again."""

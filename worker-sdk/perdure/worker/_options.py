@@ -37,6 +37,7 @@ class WorkerOptions:
     shared_state_manager: SharedStateManager | None
     activities_per_second: float
     queue_activities_per_second: float
+    eager_activities: bool
     max_cached_workflows: int
     max_cached_history_bytes: int | None
     identity: str
@@ -92,6 +93,7 @@ def options_of(
     default_heartbeat_throttle_interval: timedelta,
     max_activities_per_second: float | None,
     max_task_queue_activities_per_second: float | None,
+    disable_eager_activity_execution: bool,
     graceful_shutdown_timeout: timedelta,
     workflow_failure_exception_types: Sequence[type[BaseException]],
     shared_state_manager: SharedStateManager | None,
@@ -140,6 +142,7 @@ def options_of(
         tuner=tuner_of(
             tuner, max_concurrent_workflow_tasks, max_concurrent_activities, max_concurrent_local_activities
         ),
+        eager_activities=not disable_eager_activity_execution,
         activities_per_second=rate(max_activities_per_second, "max_activities_per_second"),
         queue_activities_per_second=rate(max_task_queue_activities_per_second, "max_task_queue_activities_per_second"),
         max_cached_workflows=max_cached_workflows,

@@ -20,10 +20,11 @@ _RETRY_DELAY_S = 1.0
 
 
 class Outgoing(NamedTuple):
-    """A record to append, and the task that is finished with it (empty: none)."""
+    """A record to append, the task that is finished with it (empty: none), and what to do once it is in the log."""
 
     record: NewRecord
     task_id: str
+    then: Callable[[], None] | None = None
 
 
 class Outbox:
@@ -58,6 +59,8 @@ class Outbox:
                 self._again(batch, error)
                 return
             for outgoing in batch:
+                if outgoing.then is not None:
+                    outgoing.then()  # before its task is finished: a worker that stops waits for what this begins
                 if outgoing.task_id:
                     self._inbox.finish(outgoing.task_id)
             self._on_released()

@@ -49,6 +49,7 @@ class WorkerConfig(TypedDict, total=False):
     default_heartbeat_throttle_interval: timedelta
     max_activities_per_second: float | None
     max_task_queue_activities_per_second: float | None
+    disable_eager_activity_execution: bool
     graceful_shutdown_timeout: timedelta
     workflow_failure_exception_types: Sequence[type[BaseException]]
     shared_state_manager: SharedStateManager | None

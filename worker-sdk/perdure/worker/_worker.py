@@ -64,6 +64,8 @@ class Worker:
         max_activities_per_second: How many activities this worker begins in a second at most.
         max_task_queue_activities_per_second: How many activities all workers of the task queue begin in a second at
             most. The worker that said it last counts.
+        disable_eager_activity_execution: Do not begin an activity that this worker has scheduled
+            before it comes from the task queue.
         shared_state_manager: Shares heartbeats and cancellations with the processes of a ``ProcessPoolExecutor``.
         max_heartbeat_throttle_interval: Heartbeats of an activity are sent this often at least, if it makes any.
         default_heartbeat_throttle_interval: The same, for activities without a heartbeat timeout.
@@ -111,6 +113,7 @@ class Worker:
         default_heartbeat_throttle_interval: timedelta = timedelta(seconds=30),
         max_activities_per_second: float | None = None,
         max_task_queue_activities_per_second: float | None = None,
+        disable_eager_activity_execution: bool = False,
         graceful_shutdown_timeout: timedelta = timedelta(),
         workflow_failure_exception_types: Sequence[type[BaseException]] = [],
         shared_state_manager: SharedStateManager | None = None,
@@ -348,6 +351,7 @@ class _Parts:
                 self._note_released,
                 self._outbox.send,
                 options.identity,
+                self._activities,
                 lambda tell: LocalActivityRunner(
                     self._activities, self._timers, connection.now_ms, options.tuner.local_activity, tell
                 ),

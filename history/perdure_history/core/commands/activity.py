@@ -104,7 +104,7 @@ def completed(run: RunState, command: Command, body: ActivityTaskCompleted, cont
         yield from _fail_attempt(activity, failure, command.identity, context)
         return
     yield records.ActivityTaskCompletedEvent(
-        scheduled_event_id=body.scheduled_event_id,
+        scheduled_event_id=activity.scheduled_event_id,
         attempt=activity.attempt_shown,
         started_time_ms=body.started_time_ms,
         result=body.result,
@@ -128,7 +128,7 @@ def canceled(run: RunState, command: Command, body: ActivityTaskCanceled, contex
         yield _NOT_CURRENT
     elif activity.cancel_requested:
         yield records.ActivityTaskCanceledEvent(
-            scheduled_event_id=body.scheduled_event_id, details=body.details, identity=command.identity
+            scheduled_event_id=activity.scheduled_event_id, details=body.details, identity=command.identity
         )
     else:
         failure = Failure(
@@ -249,7 +249,7 @@ def _next_attempt(activity: ActivityState, failure: Failure, due_ms: int) -> rec
 
 def _current(run: RunState, body: Any) -> ActivityState | None:
     """The activity, if the message is about its current attempt and that one is with matching or a worker."""
-    activity = run.activities.get(body.scheduled_event_id)
+    activity = run.activity(body.scheduled_event_id)
     if activity is None or activity.attempt != body.attempt or activity.status is ActivityStatus.BACKING_OFF:
         return None
     return activity

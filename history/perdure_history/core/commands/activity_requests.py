@@ -119,7 +119,7 @@ def heartbeat(run: RunState, command: Command, body: HeartbeatActivity, context:
 def find(run: RunState, body: Any) -> ActivityState | None:
     """The activity a client means, if the attempt it means is with a worker or left open."""
     if body.scheduled_event_id:
-        found = run.activities.get(body.scheduled_event_id)
+        found = run.activity(body.scheduled_event_id)
         if found is None or found.attempt != body.attempt:
             return None
     else:

@@ -326,9 +326,13 @@ _CHECK: dict[type, Callable[[Any, _Pending], Fault | None]] = {
 
 
 def _schedule_activity(run: RunState, command: ScheduleActivityTask, completed_id: int, context: Context) -> Steps:
+    # The worker that answered has it in its cache, and so has told who it is.
+    eager = command.eager_event_id < 0 and command.eager_event_id not in run.eager_ids and run.sticky_worker_id
     yield records.ActivityTaskScheduled(
         options=effective_options(command.options, run.run_timeout_ms, run.deadline_ms, context.now_ms),
         workflow_task_completed_event_id=completed_id,
+        eager_event_id=command.eager_event_id if eager else 0,
+        eager_worker_id=run.sticky_worker_id if eager else "",
     )
 
 

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { between, clock, code, duration, failure } from "./format.js";
 import { closing, stateOf } from "./story.js";
 
-const NOISE = new Set(["workflow_task_completed_event_id", "sdk_flags", "sticky_worker_id", "start_command_id", "command_id", "header", "last_event_id"]);
+const NOISE = new Set(["workflow_task_completed_event_id", "sdk_flags", "sticky_worker_id", "start_command_id", "command_id", "header", "last_event_id", "eager_event_id", "eager_worker_id"]);
 const LINE_MAX = 140;
 
 export function compact(parts, events) {
