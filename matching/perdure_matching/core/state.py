@@ -32,6 +32,7 @@ class MatchingState:
     __slots__ = (
         "changed",
         "config",
+        "dispatches_of_gone",
         "epoch",
         "flows",
         "foreseen",
@@ -76,6 +77,9 @@ class MatchingState:
         self.window_until_ms = 0
         #: Workers that have not yet told what they hold.
         self.unconfirmed = 0
+        #: The highest number among the dispatches of workers that are forgotten. One that comes back goes on above it:
+        #: it may have seen its old ones, and what it said of those must not be taken for new ones.
+        self.dispatches_of_gone = 0
         #: For the checkpoint: tasks the store does not have, in order of arrival; stored ones that changed; stored ones
         #: that went; workers that came, changed or went.
         self.unstored: dict[str, TaskState] = {}

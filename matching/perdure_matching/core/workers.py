@@ -144,6 +144,7 @@ def _new_worker(state: MatchingState, heartbeat: WorkerHeartbeat, now_ms: int) -
     queue = _lane(state, heartbeat)
     worker = WorkerState(heartbeat.worker_id, queue, now_ms)
     worker.deployment_name, worker.build_id = heartbeat.deployment_name, heartbeat.build_id
+    worker.dispatch_number = state.dispatches_of_gone
     queue.workers[worker.worker_id] = worker
     state.unconfirmed += 1
     return worker
@@ -251,6 +252,7 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
     """Forget a worker. ``read_to``: the last dispatch it looked at, if it left in good order."""
     queue = worker.queue
     worker.gone = True
+    state.dispatches_of_gone = max(state.dispatches_of_gone, worker.dispatch_number)
     if not worker.confirmed:
         state.unconfirmed -= 1
     del queue.workers[worker.worker_id]

@@ -166,3 +166,18 @@ def test_i5_a_poisoned_worker_record_is_refused_and_the_partition_goes_on() -> N
 def test_a_lapse_shorter_than_the_interval_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match=r"must be larger than heartbeat_interval_ms"):
         MatchingConfig(heartbeat_lapse_ms=500)
+
+
+def test_a_worker_that_comes_back_is_not_believed_to_have_finished_what_it_never_saw() -> None:
+    matching = Matching()
+    for number in range(1, 6):
+        matching.answer("w1", number=number - 1)
+        assert matching.task(f"r{number}/a5.1") == [("run", "w1", f"r{number}/a5.1")]
+        matching.done(f"r{number}/a5.1")
+    matching.advance(6_000)  # silence: it is forgotten
+    assert "q" not in matching.state.queues
+    matching.answer("w1", number=5)  # and was only slow
+    assert matching.task("r9/a5.1", start_notice_delay_ms=60_000) == [("run", "w1", "r9/a5.1")]
+    matching.answer("w1", number=5)
+    # It dies without having seen that one. The number of its newest dispatch says nothing about another life.
+    assert matching.advance(6_000) == [("ActivityLeaseLost", "lost/r9/a5.1")]
