@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
+from perdure_history.core.evolve_activities import EVOLVE_ACTIVITIES
 from perdure_history.core.evolve_children import EVOLVE_OTHERS
 from perdure_history.core.evolve_records import EVOLVE_RECORDS
 from perdure_history.core.lifecycle import (
-    ACTIVITY,
     ATTEMPT_BACKS_OFF,
     ATTEMPT_DISPATCHED,
-    ATTEMPT_STARTED,
     NOT_STARTED,
     TIMER,
     UPDATE,
@@ -29,7 +26,6 @@ from perdure_history.core.lifecycle import (
     IllegalTransitionError,
 )
 from perdure_history.core.state import (
-    ActivityState,
     ActivityStatus,
     RunState,
     ScheduleState,
@@ -42,7 +38,7 @@ from perdure_history.core.state import (
 )
 from perdure_schemas import records
 from perdure_schemas.keys import version_name
-from perdure_schemas.records import ActivityOptions, Event, WorkflowStatus
+from perdure_schemas.records import Event, WorkflowStatus
 
 __all__ = ["UNNUMBERED", "HistoryGapError", "evolve", "finish_record"]
 
@@ -303,94 +299,6 @@ def _task(state: RunState, scheduled_event_id: int) -> WorkflowTaskState:
     return task
 
 
-# --- activities -------------------------------------------------------------------------------------------------------
-
-
-def _activity_scheduled(state: RunState, event: Event, attributes: records.ActivityTaskScheduled, epoch: int) -> None:
-    options = attributes.options
-    activity = ActivityState(
-        scheduled_event_id=event.event_id,
-        record_event_id=attributes.workflow_task_completed_event_id,
-        options=without_payloads(options),
-        scheduled_time_ms=event.event_time_ms,
-        attempt=1,
-        status=ActivityStatus.SCHEDULED,
-        attempt_scheduled_time_ms=event.event_time_ms,
-        epoch=epoch,
-        eager_worker_id=attributes.eager_worker_id,
-        eager_event_id=attributes.eager_event_id,
-    )
-    state.activities[event.event_id] = activity
-    state.activity_ids[options.activity_id] = event.event_id
-    if attributes.eager_event_id:
-        state.eager_ids[attributes.eager_event_id] = event.event_id
-
-
-def without_payloads(options: ActivityOptions) -> ActivityOptions:
-    """The options without what may be large and is needed for dispatching only."""
-    if not options.input and not options.header and options.summary is None:
-        return options
-    return msgspec.structs.replace(options, input=[], header={}, summary=None)
-
-
-def _activity_attempt(state: RunState, event: Event, attributes: records.ActivityAttemptRecorded, epoch: int) -> None:
-    activity = _activity(state, attributes.scheduled_event_id)
-    if attributes.started_time_ms is not None:
-        happening = ATTEMPT_STARTED
-    elif attributes.scheduled_time_ms <= event.event_time_ms:
-        happening = ATTEMPT_DISPATCHED
-    else:
-        happening = ATTEMPT_BACKS_OFF
-    if attributes.attempt != activity.attempt or activity.status is ActivityStatus.BACKING_OFF:
-        activity.epoch = epoch
-    activity.status = ActivityStatus(ACTIVITY.next(activity.status, happening, _name(state, activity)))
-    activity.attempt = attributes.attempt
-    activity.attempt_scheduled_time_ms = attributes.scheduled_time_ms
-    activity.started_time_ms = attributes.started_time_ms or 0
-    activity.worker_id = attributes.worker_id
-    activity.heartbeat_time_ms = attributes.heartbeat_time_ms or 0
-    activity.heartbeat_details = attributes.heartbeat_details
-    activity.last_failure = attributes.last_failure
-    activity.left_open = attributes.left_open
-    activity.paused = attributes.paused
-    activity.pause_reason = attributes.pause_reason
-    activity.attempts_before = attributes.attempts_before
-    activity.drops_heartbeats = attributes.drops_heartbeats
-    activity.operator_command_id = attributes.operator_command_id
-    if attributes.options is not None:
-        activity.options = attributes.options
-        activity.has_new_options = True
-
-
-def _activity_cancel_requested(
-    state: RunState, _event: Event, attributes: records.ActivityTaskCancelRequested, _: int
-) -> None:
-    activity = _activity(state, attributes.scheduled_event_id)
-    ACTIVITY.next(activity.status, "ActivityTaskCancelRequested", _name(state, activity))
-    activity.cancel_requested = True
-
-
-def _activity_closed(state: RunState, event: Event, attributes: Any, _: int) -> None:
-    activity = _activity(state, attributes.scheduled_event_id)
-    ACTIVITY.next(activity.status, type(attributes).__name__, _name(state, activity))
-    del state.activities[activity.scheduled_event_id]
-    del state.activity_ids[activity.options.activity_id]
-    if activity.eager_event_id:
-        del state.eager_ids[activity.eager_event_id]
-    state.waking_event_id = event.event_id
-
-
-def _activity(state: RunState, scheduled_event_id: int) -> ActivityState:
-    activity = state.activities.get(scheduled_event_id)
-    if activity is None:
-        raise IllegalTransitionError(f"run {state.run_id} has no pending activity {scheduled_event_id}")
-    return activity
-
-
-def _name(state: RunState, activity: ActivityState) -> str:
-    return f"{state.run_id}/{activity.scheduled_event_id}"
-
-
 # --- timers -----------------------------------------------------------------------------------------------------------
 
 
@@ -481,12 +389,6 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     records.WorkflowTaskScheduled: _task_scheduled,
     records.WorkflowTaskCompletedEvent: _task_completed,
     records.WorkflowTaskFailedEvent: _task_failed,
-    records.ActivityTaskScheduled: _activity_scheduled,
-    records.ActivityTaskCompletedEvent: _activity_closed,
-    records.ActivityTaskFailedEvent: _activity_closed,
-    records.ActivityTaskTimedOut: _activity_closed,
-    records.ActivityTaskCanceledEvent: _activity_closed,
-    records.ActivityTaskCancelRequested: _activity_cancel_requested,
     records.TimerStarted: _timer_started,
     records.TimerFired: _timer_fired,
     records.TimerCanceled: _timer_canceled,
@@ -494,11 +396,11 @@ _EVOLVE: dict[type, Callable[[RunState, Event, Any, int], None]] = {
     **EVOLVE_RECORDS,
     records.WorkflowExecutionUpdateAccepted: _update_accepted,
     records.WorkflowExecutionUpdateCompleted: _update_completed,
-    records.ActivityAttemptRecorded: _activity_attempt,
     records.WorkflowTaskAttemptRecorded: _task_attempt,
     records.WorkflowQuarantined: _quarantined,
     records.WorkflowExecutionDeleted: _deleted,
     records.ScheduleCreated: _schedule_created,
     records.ScheduleRecorded: _schedule_recorded,
+    **EVOLVE_ACTIVITIES,
     **EVOLVE_OTHERS,
 }

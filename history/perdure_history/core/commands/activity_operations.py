@@ -20,7 +20,7 @@ from perdure_history.core.commands.activity import attempt_record
 from perdure_history.core.commands.activity_options import effective_options, options_fault
 from perdure_history.core.commands.context import Context, Steps
 from perdure_history.core.effects import Answer, Ignored
-from perdure_history.core.evolve import without_payloads
+from perdure_history.core.evolve_activities import without_payloads
 from perdure_history.core.state import ActivityState, ActivityStatus, RunState
 from perdure_schemas.records import (
     ActivityOptions,
