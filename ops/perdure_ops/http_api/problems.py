@@ -96,7 +96,7 @@ def problem_of(error: Exception) -> Problem:
             return _problem(409, RPCStatusCode.ALREADY_EXISTS.name, detail, run_id=error.run_id or "")
         case ScheduleAlreadyRunningError():
             detail = "there is a schedule of this id; use another schedule_id, or update that one"
-            return _problem(409, RPCStatusCode.ALREADY_EXISTS.name, detail)
+            return _problem(409, RPCStatusCode.ALREADY_EXISTS.name, detail, where="$.schedule_id")
         case WorkflowQueryFailedError():
             return _problem(422, "QUERY_FAILED", error.message)
         case WorkflowQueryRejectedError():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -13,11 +13,13 @@ from perdure.client import (
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleOverlapPolicy,
+    ScheduleSpec,
     ScheduleState,
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
 from perdure.common import TypedSearchAttributes
+from perdure_history.schedules.times import SpecTimes
 from perdure_ops.http_api import fields
 from perdure_ops.http_api.context import REQUEST_S, Api
 from perdure_ops.http_api.operations import Answer, Nothing, Operations
@@ -35,8 +37,14 @@ from perdure_ops.http_api.schedule_fields import (
     schedule_view,
 )
 from perdure_ops.http_api.values import SearchAttribute, raw_values, typed_attributes
+from perdure_schemas import records
 from perdure_schemas.keys import schedule_workflow_id
-from perdure_schemas.limits import REASON_CHARS_MAX, SCHEDULE_BACKFILLS_MAX, SCHEDULE_TIMES_LISTED_MAX
+from perdure_schemas.limits import (
+    REASON_CHARS_MAX,
+    SCHEDULE_BACKFILLS_MAX,
+    SCHEDULE_PARTS_MAX,
+    SCHEDULE_TIMES_LISTED_MAX,
+)
 from perdure_schemas.records import FetchHistory, HistoryPage, OverlapPolicy
 
 __all__ = ["operation"]
@@ -170,7 +178,7 @@ async def create_schedule(api: Api, body: NewScheduleBody) -> CreatedSchedule:
     """Make a schedule."""
     schedule = Schedule(
         action=body.action.action(),
-        spec=body.spec.spec(),
+        spec=_spec(body.spec),
         policy=body.policy.policy(),
         state=ScheduleState(
             note=body.note,
@@ -188,6 +196,33 @@ async def create_schedule(api: Api, body: NewScheduleBody) -> CreatedSchedule:
         search_attributes=typed_attributes(body.search_attributes),
     )
     return CreatedSchedule(schedule_id=body.schedule_id)
+
+
+def _spec(given: SpecField) -> ScheduleSpec:
+    """The spec as the client takes it.
+
+    Raises:
+        ProblemError: a part of it makes no sense; it says which.
+    """
+    crons = [(f"cron_expressions[{n}]", {"cron_expressions": [text]}) for n, text in enumerate(given.cron_expressions)]
+    intervals = [
+        (f"intervals[{n}]", {"intervals": [records.ScheduleInterval(every_ms=part.every_ms, offset_ms=part.offset_ms)]})
+        for n, part in enumerate(given.intervals)
+    ]
+    parts: list[tuple[str, dict[str, Any]]] = [
+        ("time_zone_name", {"time_zone_name": given.time_zone_name}), *crons, *intervals,
+    ]  # fmt: skip
+    for where, part in parts[:SCHEDULE_PARTS_MAX]:  # more are refused anyway
+        try:
+            SpecTimes(records.ScheduleSpec(**part), "")
+        except ValueError as error:
+            raise ProblemError(400, "INVALID_ARGUMENT", str(error), f"$.spec.{where}") from error
+    try:
+        return given.spec()
+    except ValueError as error:
+        # Errors of calendars begin with the path of the field.
+        where, _, detail = str(error).partition(": ")
+        raise ProblemError(400, "INVALID_ARGUMENT", detail or where, f"$.{where}" if detail else "$.spec") from error
 
 
 # --- one of them ------------------------------------------------------------------------------------------------------
@@ -220,7 +255,7 @@ async def follow_schedule(api: Api, schedule_id: str) -> AsyncIterator[ScheduleV
 async def update_schedule(api: Api, schedule_id: str, body: UpdateScheduleBody) -> Nothing:
     """Change a schedule."""
     action = None if body.action is None else body.action.action()
-    spec = None if body.spec is None else body.spec.spec()
+    spec = None if body.spec is None else _spec(body.spec)
     attributes: TypedSearchAttributes | None = None
     if body.search_attributes is not None:
         attributes = typed_attributes(body.search_attributes) or TypedSearchAttributes.empty

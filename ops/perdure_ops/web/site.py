@@ -29,6 +29,8 @@ PAGES = (
     "/workflows/{rest:path}",
     "/schedules",
     "/schedules/{rest:path}",
+    "/new-schedule",
+    "/change-schedule/{rest:path}",
     "/start",
     "/task-queues",
     "/deployments",

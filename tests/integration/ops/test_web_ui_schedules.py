@@ -101,6 +101,60 @@ def test_a_schedule_is_steered_from_its_page(chrome: Browser, site: ServedSite, 
     chrome.sees("Active", ".title")
 
 
+def test_a_schedule_is_made_and_changed_by_a_form(chrome: Browser, site: ServedSite, http: httpx.Client) -> None:
+    chrome.open(f"{site.url}/schedules", "Create a schedule")
+    chrome.press(".head a", Keys.ENTER)
+    chrome.until(lambda: chrome.driver.switch_to.active_element.get_attribute("name") == "schedule_id")
+    chrome.type("input[name=schedule_id]", "by/form")
+    chrome.type("textarea[name=cron_expressions]", "0 6 * * MON\n61 * * * *")
+    chrome.type("textarea[name=intervals]", "1h30m/10m")
+    chrome.type("input[name=workflow_type]", "Report")
+    chrome.type("input[name=task_queue]", "idle")
+    chrome.press("input[name=task_queue]", Keys.ENTER)
+    chrome.sees("write something here", "#wrong-action-workflow_id")
+    chrome.type("input[name=workflow_id]", "formed")
+    chrome.type("textarea[name=args]", "[12345678901234567890, ")
+    chrome.click("form button", "Create")
+    chrome.sees("this is no JSON", "#wrong-action-args")
+    chrome.type("textarea[name=args]", "[12345678901234567890]")
+    chrome.click("form button", "Create")
+    chrome.sees("'61' is no minute; 0 to 59 are", "#wrong-spec-cron_expressions")
+    chrome.until(lambda: chrome.driver.switch_to.active_element.get_attribute("aria-invalid") == "true")
+    chrome.click("button", "Add a calendar")
+    chrome.type("[data-calendar] input[name=hour]", "25")
+    chrome.type("textarea[name=cron_expressions]", "0 6 * * MON")
+    chrome.click("form button", "Create")
+    chrome.sees("'25' is no hour", "[data-calendar]")
+    chrome.picture("schedule-form")
+    chrome.type("[data-calendar] input[name=hour]", "7,19")
+    chrome.click("form button", "Create")
+    chrome.sees("by/form", "h1")
+    chrome.sees("every 1h30m", "[aria-label=Spec]")
+    made = http.get("schedules/by%2Fform")
+    assert "12345678901234567890" in made.text
+    assert made.json()["spec"]["calendars"][0]["hour"] == "7,19"
+
+    chrome.click("a", "Change")
+    chrome.click("button", "Remove this calendar")
+    chrome.type("input[name=note]", "for the audit")
+    chrome.click("input[name=paused]")
+    chrome.click("form button", "Save")
+    chrome.sees("Paused: for the audit", ".notice")
+    changed = http.get("schedules/by%2Fform")
+    assert "12345678901234567890" in changed.text
+    assert changed.json()["spec"] == {**made.json()["spec"], "calendars": []}
+    chrome.click("a", "Change")
+    chrome.type("input[name=note]", "late")
+    _post(http, "by/form", "unpause", {"note": "meanwhile"})
+    chrome.click("form button", "Save")
+    chrome.sees("describe it, and change that", "form")
+    chrome.open(f"{site.url}/new-schedule", "Create a schedule")
+    for name, text in (("schedule_id", "by/form"), ("workflow_type", "R"), ("task_queue", "q"), ("workflow_id", "w")):
+        chrome.type(f"input[name={name}]", text)
+    chrome.click("form button", "Create")
+    chrome.sees("there is a schedule of this id", "#wrong-schedule_id")
+
+
 def test_a_filter_says_which_are_listed(chrome: Browser, site: ServedSite, http: httpx.Client) -> None:
     _make(http, "quiet", paused=True)
     _make(http, "loud")

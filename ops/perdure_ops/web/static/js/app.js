@@ -6,6 +6,7 @@ import { deployments } from "./pages/deployments.js";
 import { partitions } from "./pages/partitions.js";
 import { run } from "./pages/run.js";
 import { schedule } from "./pages/schedule.js";
+import { scheduleForm } from "./pages/schedule_form.js";
 import { schedules } from "./pages/schedules.js";
 import { settings } from "./pages/settings.js";
 import { start } from "./pages/start.js";
@@ -17,6 +18,8 @@ const PAGES = [
   [/^\/workflows\/([^/]+)(?:\/([^/]+))?$/, run],
   [/^\/start$/, start],
   [/^\/schedules$/, schedules],
+  [/^\/new-schedule$/, scheduleForm],
+  [/^\/change-schedule\/([^/]+)$/, scheduleForm],
   [/^\/schedules\/([^/]+)$/, schedule],
   [/^\/task-queues$/, taskQueues],
   [/^\/deployments$/, deployments],
@@ -32,6 +35,7 @@ let about = { namespace: "" };
 /** Go to an address of this site. */
 export function go(address, replace = false) {
   history[replace ? "replaceState" : "pushState"](null, "", address);
+  if (!replace) window.scrollTo(0, 0);
   show();
 }
 
@@ -112,8 +116,7 @@ document.addEventListener("click", (event) => {
   if (link.getAttribute("href").startsWith("/api/") || link.hasAttribute("download")) return;
   event.preventDefault();
   go(link.getAttribute("href"));
-  page.focus({ preventScroll: true });
-  window.scrollTo(0, 0);
+  if (!page.contains(document.activeElement)) page.focus({ preventScroll: true }); // a form has chosen its first field
 });
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;

@@ -45,5 +45,6 @@ export function scheduleActions(found) {
     h("button.button", { onclick: trigger }, "Trigger"),
     h("button.button", { onclick: found.paused ? unpause : pause }, found.paused ? "Unpause" : "Pause"),
     h("button.button", { onclick: backfill }, "Backfill"),
+    h("a.button", { href: `/change-schedule/${encodeURIComponent(found.schedule_id)}` }, "Change"),
     h("button.button.danger", { onclick: erase }, "Delete"));
 }

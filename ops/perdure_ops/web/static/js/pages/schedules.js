@@ -34,7 +34,7 @@ export async function schedules({ page, signal, query: address }) {
     }
   });
 
-  fill(page, h("div.head", {}, h("h1", {}, "Schedules")), filterBar(state, choose, wrong), wrong,
+  fill(page, h("div.head", {}, h("h1", {}, "Schedules"), h("a.button.main", { href: "/new-schedule" }, "Create a schedule")), filterBar(state, choose, wrong), wrong,
     h("div.chips", { role: "group", "aria-label": "Which" }, QUESTIONS.map(([filter, name]) => h("button.chip", {
       "aria-pressed": String(state.filter === filter), onclick: () => choose(filter) }, name))), list);
   await load().catch((error) => { if (error.status === 400) reload(); else throw error; });
@@ -88,6 +88,7 @@ function empty(state, choose) {
       h("button.button", { onclick: () => choose("") }, "Show all schedules"));
   }
   return h("div.empty", {}, h("h2", {}, "No schedules yet"),
-    h("p", {}, "Make one: from your program, over the HTTP API, or on the command line. It appears at once."),
-    h("pre.code", {}, "perdure schedule create -s reports --cron \"0 6 * * MON-FRI\" \\\n    --type Report --task-queue reports --workflow-id report"));
+    h("p", {}, "Make one: from your program, here, or on the command line. It appears at once."),
+    h("pre.code", {}, "perdure schedule create -s reports --cron \"0 6 * * MON-FRI\" \\\n    --type Report --task-queue reports --workflow-id report"),
+    h("a.button.main", { href: "/new-schedule" }, "Create a schedule"));
 }
