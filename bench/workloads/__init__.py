@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.workloads import messages, mixed, parallel, replaying, sequence, waiting
+from bench.workloads import fairness, messages, mixed, parallel, replaying, sequence, waiting
 from bench.workloads.base import Workload, echo
 
-_MODULES = (sequence, parallel, messages, waiting, replaying, mixed)
+_MODULES = (sequence, parallel, messages, waiting, replaying, mixed, fairness)
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for module in _MODULES for workload in module.WORKLOADS}
 #: What is measured if nothing is chosen.

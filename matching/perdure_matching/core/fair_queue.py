@@ -18,7 +18,7 @@ while nobody waited does not count against it, and while it was closed, not for 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perdure_matching.core.flow import Flow
@@ -29,24 +29,12 @@ _GARBAGE_MIN = 64
 _KEYS_PRUNED_FROM = 1_024
 
 
-class _Entry(NamedTuple):
-    """A task in its lane. ``place`` 0: it had its turn before."""
-
-    place: float
-    sequence: int
-    task_id: str
-    weight: float
-    lane: Lane
-
-
-class _Turn(NamedTuple):
-    """What the lane with this turn may do next; ``number`` tells equal ones apart."""
-
-    priority: int
-    start: float
-    sequence: int
-    number: int
-    lane: Lane
+#: A task in its lane: its place (0: it had its turn before), its sequence, its id and its weight. Entries and turns are
+#: plain tuples, because every task that waits makes one of each.
+_Entry = tuple[float, int, str, float]
+#: What a lane may do next: its priority, the start of the turn, the sequence of the lane's first task, a number that
+#: tells equal turns apart, and the lane.
+_Turn = tuple[int, float, int, int, "Lane"]
 
 
 class Lane:
@@ -99,7 +87,7 @@ class FairQueue:
     def __init__(self, flow: Flow | None = None) -> None:
         self.flow = flow
         self._turns: list[_Turn] = []
-        self._live: dict[str, _Entry] = {}
+        self._live: dict[str, tuple[_Entry, Lane]] = {}
         self._levels: dict[int, _Level] = {}
         self._count = 0
 
@@ -135,13 +123,16 @@ class FairQueue:
         if start is None:
             self._count += 1
             start = float(self._count)
-        entry = _Entry(start, sequence, task_id, weight, lane)
-        self._live[task_id] = entry
+        entry = (start, sequence, task_id, weight)
+        self._live[task_id] = (entry, lane)
         heappush(lane.entries, entry)
         lane.waiting += 1
-        if lane.turn is None and not lane.aside and self.flow is not None and self.flow.closed(fairness_key):
+        turn = lane.turn
+        if lane.aside or (turn is not None and (start or not turn[1])):
+            return start
+        if turn is None and self.flow is not None and self.flow.closed(fairness_key):
             self.flow.put_aside(lane)
-        elif not lane.aside and (lane.turn is None or (not start and lane.turn.start > 0)):
+        else:
             lane.turn = turn = self._next_turn(level, lane)
             heappush(self._turns, turn)
         return start
@@ -154,7 +145,7 @@ class FairQueue:
         turns = self._turns
         while turns:
             turn = turns[0]
-            lane = turn.lane
+            lane = turn[4]
             if lane.turn is not turn:
                 heappop(turns)
             elif flow is not None and flow.closed(lane.key):
@@ -162,42 +153,46 @@ class FairQueue:
                 lane.turn = None
                 flow.put_aside(lane)
             else:
-                return self._serve(turn, lane)
+                return self._serve(turn[1], lane)
         return None
 
-    def _serve(self, turn: _Turn, lane: Lane) -> str:
+    def _serve(self, start: float, lane: Lane) -> str:
+        """Take out the first task of a lane, whose turn stands first and starts there."""
         level = self._levels[lane.priority]
-        entry = self._head(lane)
+        place, _, task_id, weight = self._head(lane)
         heappop(lane.entries)
-        del self._live[entry.task_id]
+        del self._live[task_id]
         lane.waiting -= 1
-        if entry.place:
-            start = max(turn.start, lane.finish)
-            weight = entry.weight if self.flow is None else self.flow.weight_of(lane.key, entry.weight)
+        if place:
+            if start < lane.finish:
+                start = lane.finish
+            if self.flow is not None:
+                weight = self.flow.weight_of(lane.key, weight)
             lane.finish = start + 1.0 / weight
-            level.virtual_time = max(level.virtual_time, start)
+            if level.virtual_time < start:
+                level.virtual_time = start
         if lane.waiting:
             lane.turn = following = self._next_turn(level, lane)
             heapreplace(self._turns, following)
         else:
             heappop(self._turns)
             self._empty(lane)
-        return entry.task_id
+        return task_id
 
     def discard(self, task_id: str) -> bool:
         """Take a task out, wherever it stands; whether it was there."""
         found = self._live.pop(task_id, None)
         if found is None:
             return False
-        lane = found.lane
+        lane = found[1]
         lane.waiting -= 1
         if not lane.waiting:
             self._empty(lane)
         elif len(lane.entries) > 2 * lane.waiting + _GARBAGE_MIN:
-            lane.entries = [entry for entry in lane.entries if self._live.get(entry.task_id) is entry]
+            lane.entries = [entry for entry in lane.entries if self._is_live(entry)]
             heapify(lane.entries)
         if len(self._turns) > 2 * len(self._live) + _GARBAGE_MIN:
-            self._turns = [turn for turn in self._turns if turn.lane.turn is turn]
+            self._turns = [turn for turn in self._turns if turn[4].turn is turn]
             heapify(self._turns)
         return True
 
@@ -224,16 +219,22 @@ class FairQueue:
         return not flow.stopped and any(not flow.closed(lane.key) for lane in lanes)
 
     def _next_turn(self, level: _Level, lane: Lane) -> _Turn:
-        head = self._head(lane)
+        place, sequence, _, _ = self._head(lane)
         self._count += 1
-        start = max(level.virtual_time, lane.finish) if head.place else 0.0
-        return _Turn(lane.priority, start, head.sequence, self._count, lane)
+        start = 0.0
+        if place:
+            start = level.virtual_time if level.virtual_time > lane.finish else lane.finish
+        return (lane.priority, start, sequence, self._count, lane)
 
     def _head(self, lane: Lane) -> _Entry:
-        entries, live = lane.entries, self._live
-        while live.get(entries[0].task_id) is not entries[0]:
+        entries = lane.entries
+        while not self._is_live(entries[0]):
             heappop(entries)
         return entries[0]
+
+    def _is_live(self, entry: _Entry) -> bool:
+        found = self._live.get(entry[2])
+        return found is not None and found[0] is entry
 
     def _empty(self, lane: Lane) -> None:
         """Nothing of a lane waits any more."""
