@@ -79,10 +79,12 @@ class Scene:
                 process.kill()
         self.log.close()
 
-    def kill(self, process: PythonProcess) -> None:
-        """SIGKILL, and start again."""
-        process.kill()
-        _start(process)
+    def kill(self, *processes: PythonProcess) -> None:
+        """SIGKILL all of them, and start them again."""
+        for process in processes:
+            process.kill()
+        for process in processes:
+            _start(process)
 
     def append(self, count: int) -> None:
         """Append the next records: those of a key to one partition, numbered in their order."""
@@ -201,21 +203,23 @@ async def _signals(client: Client, workflow_id: str) -> list[int]:
     return found
 
 
-def run(records: int, every_s: float, bootstrap: str, folder: Path) -> dict[str, Any]:
-    """The long run; returns what was counted."""
+def run(records: int, every_s: float, bootstrap: str, folder: Path, *, together: bool = False) -> dict[str, Any]:
+    """The long run; returns what was counted. ``together``: the engine dies with each service, and not in its turn."""
     kills = 0
     with Scene(folder, bootstrap, services=2) as scene:
-        victims = _endless([*scene.services, scene.engine])
+        alone = [[process] for process in (*scene.services, scene.engine)]
+        victims = _endless([[service, scene.engine] for service in scene.services] if together else alone)
         due = time.monotonic() + every_s
 
         def kill_when_due() -> None:
             nonlocal kills, due
             if time.monotonic() >= due:
-                victim = next(victims)
-                scene.kill(victim)
-                kills += 1
+                chosen = next(victims)
+                scene.kill(*chosen)
+                kills += len(chosen)
                 due = time.monotonic() + every_s
-                print(f"killed {victim.name}; {scene.appended} records, lag {scene.lag()}", flush=True)
+                names = " and ".join(victim.name for victim in chosen)
+                print(f"killed {names}; {scene.appended} records, lag {scene.lag()}", flush=True)
 
         while scene.appended < records:
             scene.append(min(_CHUNK, records - scene.appended))
@@ -230,7 +234,7 @@ def run(records: int, every_s: float, bootstrap: str, folder: Path) -> dict[str,
     return {**counted, "kills": kills}
 
 
-def _endless(victims: list[PythonProcess]) -> Iterator[PythonProcess]:
+def _endless(victims: list[list[PythonProcess]]) -> Iterator[list[PythonProcess]]:
     while True:
         yield from victims
 
@@ -239,12 +243,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--every-s", type=float, default=5.0)
+    parser.add_argument("--together", action="store_true", help="kill the engine together with each service")
     parser.add_argument("--bootstrap", help="a broker that runs, as host:port")
     arguments = parser.parse_args()
     given = contextlib.nullcontext(arguments.bootstrap) if arguments.bootstrap else session_bootstrap()
     with given as bootstrap, tempfile.TemporaryDirectory(prefix="perdure-kills-") as folder:
         began_s = time.monotonic()
-        counted = run(arguments.records, arguments.every_s, bootstrap, Path(folder))
+        counted = run(arguments.records, arguments.every_s, bootstrap, Path(folder), together=arguments.together)
         print(json.dumps({**counted, "seconds": round(time.monotonic() - began_s)}))
 
 
