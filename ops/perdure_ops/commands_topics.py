@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from perdure_ops.errors import CliError
-from perdure_ops.options import DEFAULT_NAMESPACE, Namespace, Output, RegistryAuth, SubjectNaming, Yes
+from perdure_ops.options import (
+    DEFAULT_ADDRESS,
+    DEFAULT_NAMESPACE,
+    Address,
+    Namespace,
+    Output,
+    RegistryAuth,
+    SubjectNaming,
+    Yes,
+)
 from perdure_ops.output import OutputFormat
 
 app = typer.Typer(
@@ -74,6 +83,27 @@ def describe(
     from perdure_ops import topic_changes
 
     topic_changes.describe(address, namespace, output)
+
+
+@app.command()
+def consume(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="history, executions, … or work.<task queue>.")],
+    address: Address = DEFAULT_ADDRESS,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    partition: Annotated[int | None, typer.Option(metavar="N", min=0, help="Only this partition.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Only what comes from now on, until stopped.")] = False,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many records.")] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Print the records of one of the platform's topics, decoded, as they stand there.
+
+    Void records are not marked; for events of histories, see perdure history tail.
+
+    Example: perdure topics consume executions --partition 3 -o jsonl
+    """
+    from perdure_ops import topic_reading
+
+    topic_reading.consume(address, namespace, topic, partition=partition, follow=follow, limit=limit, output=output)
 
 
 @app.command("register-schemas")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from perdure_ops.history_view import event_line, event_row
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, to_json
 from perdure_ops.partition_view import newest_mark
+from perdure_ops.topic_reading import records_of
 from perdure_runtime.connect import KafkaAddress, parse_address
 from perdure_runtime.log import Log, LogRecord, TopicPartition
 from perdure_schemas import codec, keys
@@ -27,10 +27,6 @@ from perdure_schemas.topics import TopicNames
 __all__ = ["Decoder", "TailRequest", "kcat_line", "tail"]
 
 BEGIN, END = "BEGIN", "END"
-_POLL_S = 0.5
-_POLL_RECORDS = 1_000
-#: Compaction may have dropped the last records; without --follow there is no more when nothing comes for so long.
-_QUIET_S = 5.0
 #: Options of Kafka's client that hold no secret.
 _SHOWN_OPTIONS = ("security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "ssl.ca.location")
 
@@ -198,19 +194,8 @@ def _records(
         starts[place], ends[place] = max(start, low), end
         before = newest_mark(log, place, f"history/{number}", below=starts[place])
         decoders[number] = Decoder(number, request.workflow_id, before.epoch if before else -1, plain=plain)
-    reader = log.reader("history-tail")
-    try:
-        reader.assign(starts)
-        left = {place for place in starts if starts[place] < ends[place]}
-        heard_s = time.monotonic()
-        while request.follow or (left and time.monotonic() - heard_s < _QUIET_S):
-            for record in reader.poll(_POLL_RECORDS, _POLL_S):
-                heard_s = time.monotonic()
-                if request.follow or record.offset < ends[TopicPartition(record.topic, record.partition)]:
-                    yield record, decoders[record.partition]
-            left -= {place for place in left if reader.position(place) >= ends[place]}
-    finally:
-        reader.close()
+    for record in records_of(log, starts, None if request.follow else ends, "history-tail"):
+        yield record, decoders[record.partition]
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -313,7 +313,7 @@ def test_a_task_queue_is_stopped_and_goes_on(story: Story) -> None:
     story.ok("workflow", "terminate", "-w", workflow_id)
 
 
-@covers("partitions", "lag", "doctor", "history tail", "audit", "sql", "dump", "load")
+@covers("partitions", "lag", "doctor", "history tail", "topics consume", "audit", "sql", "dump", "load")
 def test_the_log_is_looked_at_and_a_workflow_carried_over(story: Story) -> None:
     basket = story.start("Basket")
     story.ok("workflow", "signal", "-w", basket, "--name", "add", "-i", "1")
@@ -323,6 +323,8 @@ def test_the_log_is_looked_at_and_a_workflow_carried_over(story: Story) -> None:
     assert {row["topic"] for row in story.rows("lag")} >= {story.names.commands}
     types = [row["type"] for row in story.rows("history", "tail", "-w", basket)]
     assert types[:2] == ["WorkflowExecutionStarted", "WorkflowTaskScheduled"]
+    summaries = [row for row in story.rows("topics", "consume", "executions") if row["type"] == "ExecutionSummary"]
+    assert basket in {row["value"]["workflow_id"] for row in summaries}
     code, out, err = story("doctor", "-o", "json", "--audit-records", "0")
     assert code == (0 if json.loads(out)["healthy"] else 1), err
     (row,) = story.json("sql", f"SELECT status FROM executions WHERE workflow_id = '{basket}'")

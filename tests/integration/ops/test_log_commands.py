@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -171,6 +171,33 @@ async def test_history_tail(command: Command, client: Client, task_queue: str) -
     else:
         assert (code, err.count("kcat reads from Kafka only")) == (1, 1)
     assert command("history", "tail", "--partition", "0", "--from", "999999")[0] == 1
+
+
+async def test_any_topic_is_read_decoded(command: Command, client: Client, task_queue: str) -> None:
+    handle = await client.start_workflow("Nobody", id=f"{task_queue}-read", task_queue=task_queue)
+
+    def consume(topic: str, *arguments: str) -> list[dict[str, Any]]:
+        code, out, err = command("topics", "consume", topic, "-o", "jsonl", *arguments)
+        assert code == 0, err
+        return [json.loads(line) for line in out.splitlines()]
+
+    commands = [row for row in await asyncio.to_thread(consume, "commands") if row["key"] == handle.id]
+    assert {row["type"] for row in commands} == {"Command"}
+    body = commands[0]["value"]["body"]
+    assert (body["workflow_type"], body["task_queue"]) == ("Nobody", task_queue)
+    where = str(commands[0]["partition"])
+    history = await asyncio.to_thread(consume, "history", "--partition", where)
+    assert {row["partition"] for row in history} == {int(where)}
+    assert {"OwnerMark", "HistoryRecord"} <= {row["type"] for row in history}
+    assert any(row["value"]["workflow_id"] == handle.id for row in history if row["type"] == "HistoryRecord")
+    assert len(await asyncio.to_thread(consume, "history", "--limit", "1")) == 1
+    code, out, _ = await asyncio.to_thread(command, "topics", "consume", "history", "--limit", "1")
+    assert (code, len(out.splitlines())) == (0, 1)
+    for wrong, what in [(("elsewhere",), "is no topic of"), (("history", "--partition", "99"), "has partitions 0 to")]:
+        code, _, err = await asyncio.to_thread(command, "topics", "consume", *wrong)
+        assert (code, err.count(what)) == (1, 1), err
+    code, _, err = await asyncio.to_thread(command, "topics", "consume", f"work.{task_queue}")
+    assert (code, err.count("when the first worker")) == (1, 1)
 
 
 async def test_doctor(command: Command, client: Client, task_queue: str) -> None:

@@ -31,6 +31,7 @@ VALUES = {
     "--start-time": "2026-01-01",
     "letter_id": "none/0/0",
     "statement": "SELECT count(*) FROM executions",
+    "topic": "history",
 }
 #: Where one of several is required.
 MORE = {
@@ -52,6 +53,7 @@ MORE = {
 #: They look at no log.
 LOGLESS = {"topics acls", "topics register-schemas"}
 KAFKA_ONLY = {path for path in COMMANDS if path.startswith(("topics ", "reassign ", "migrate"))} - LOGLESS
+KAFKA_ONLY -= {"topics consume"}
 #: Exit codes other than 1: they could not look, which is not the same as having found something.
 CODES = {"doctor": 2, "audit": 2, "dump": 2}
 
