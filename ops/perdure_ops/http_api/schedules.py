@@ -222,7 +222,7 @@ def _spec(given: SpecField) -> ScheduleSpec:
     except ValueError as error:
         # Errors of calendars begin with the path of the field.
         where, _, detail = str(error).partition(": ")
-        raise ProblemError(400, "INVALID_ARGUMENT", detail or where, f"$.{where}" if detail else "$.spec") from error
+        raise ProblemError(400, "INVALID_ARGUMENT", str(error), f"$.{where}" if detail else "$.spec") from error
 
 
 # --- one of them ------------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ class Form {
     const key = name ? `calendar ${this.calendars.children[at]?.dataset.calendar}.${name}` : this.fields.has(where) ? where : plain;
     const meant = this.fields.get(key);
     if (!meant) return false;
-    fill(meant.fault, message.replace(/^the body is wrong: /, "")).hidden = false;
+    fill(meant.fault, message.replace(/^(the body is wrong|spec\.\S+): /, "")).hidden = false;
     meant.element.setAttribute("aria-invalid", "true");
     meant.element.closest("details")?.setAttribute("open", "");
     meant.element.focus();
