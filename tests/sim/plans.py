@@ -206,4 +206,6 @@ class Generator:
             spec["bad"] = True
         else:
             spec.update(fail=1_000_000, total_ms=800 + int(rng.random() * 3_000))
+        if rng.random() < 0.1:
+            spec["delay_ms"] = int(rng.random() * 700)
         return spec

@@ -106,6 +106,7 @@ class Program:
                 heartbeat_timeout=after("hb_ms"),
                 schedule_to_close_timeout=after("total_ms"),
                 retry_policy=_RETRY,
+                start_delay=after("delay_ms"),
                 priority=Priority(fairness_key="even" if key[-1] in "02468" else "odd"),
             )
         except ActivityError:

@@ -134,6 +134,7 @@ class StartActivityInput:
     summary: str | None
     priority: Priority
     ret_type: Any
+    start_delay: timedelta | None = None
 
 
 @dataclass

@@ -170,6 +170,8 @@ class ActivityTaskScheduled(Variant, frozen=True, kw_only=True):
     #: The worker has begun the first attempt, and calls it by this; 0 and empty: nobody has.
     eager_event_id: int = 0
     eager_worker_id: str = ""
+    #: How long the first attempt waits before it is handed out.
+    start_delay_ms: int = 0
 
 
 class ActivityTaskCompletedEvent(Variant, frozen=True, kw_only=True):

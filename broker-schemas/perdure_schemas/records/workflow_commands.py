@@ -43,6 +43,8 @@ class ScheduleActivityTask(Variant, frozen=True, kw_only=True):
     options: ActivityOptions
     #: The worker begins the first attempt itself, under this name (``keys.eager_event_id``); 0: it does not.
     eager_event_id: int = 0
+    #: How long the first attempt waits before it is handed out.
+    start_delay_ms: int = 0
 
 
 class RequestCancelActivityTask(Variant, frozen=True, kw_only=True):

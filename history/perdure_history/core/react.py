@@ -141,7 +141,8 @@ def _drop_workflow_task(state: RunState, task: WorkflowTaskState, effects: list[
 def _activity_scheduled(
     _state: RunState, event: Event, attributes: records.ActivityTaskScheduled, effects: list[Effect]
 ) -> None:
-    effects.append(DispatchActivity(event.event_id, 1, attributes.options))
+    if not attributes.start_delay_ms:
+        effects.append(DispatchActivity(event.event_id, 1, attributes.options))
 
 
 def _activity_closed(state: RunState, _event: Event, attributes: Any, effects: list[Effect]) -> None:

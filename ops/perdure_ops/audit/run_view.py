@@ -241,7 +241,8 @@ class RunView:
     # --- rules: activities ----------------------------------------------------------------------------------------
 
     def _activity_scheduled(self, event: Event, attributes: records.ActivityTaskScheduled) -> None:
-        self.activities[event.event_id] = _Pending(1, True, attributes.options.task_queue, attributes.eager_event_id)
+        at_once = attributes.start_delay_ms == 0
+        self.activities[event.event_id] = _Pending(1, at_once, attributes.options.task_queue, attributes.eager_event_id)
 
     def _activity(self, event: Event, scheduled_event_id: int) -> _Pending:
         activity = self.activities.get(scheduled_event_id)

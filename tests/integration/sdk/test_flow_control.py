@@ -8,7 +8,7 @@ from datetime import timedelta
 from perdure import activity, workflow
 from perdure.client import Client
 from perdure.common import Priority
-from perdure.worker import Worker
+from perdure.worker import Interceptor, Worker, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
 from perdure_ops.queue_flow import ConfigView, Wanted, read_config, write_config
 from perdure_schemas.records import TaskQueueConfig
 from tests.support.waiting import TIMEOUT_S, until
@@ -32,6 +32,31 @@ class Transfers:
                 )
             )
         )
+
+
+@activity.defn
+async def waited() -> float:
+    """For how long, in seconds, the first attempt was held back."""
+    info = activity.info()
+    return (info.current_attempt_scheduled_time - info.scheduled_time).total_seconds()
+
+
+@workflow.defn
+class Later:
+    """An activity that begins later."""
+
+    @workflow.run
+    async def run(self) -> float:
+        return await workflow.execute_activity(
+            waited, start_to_close_timeout=_TIMEOUT, start_delay=timedelta(milliseconds=300)
+        )
+
+
+class Through(Interceptor):
+    """Every call of workflow code goes through it."""
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        return WorkflowInboundInterceptor
 
 
 async def _set(client: Client, task_queue: str, wanted: Wanted) -> None:
@@ -76,3 +101,33 @@ async def test_a_limited_key_waits_and_others_do_not(embedded_client: Client, ta
         may_end.set()
         assert await asyncio.wait_for(handle.result(), TIMEOUT_S) == 25
     assert most["slow"] == 3
+
+
+async def test_an_activity_begins_later(embedded_client: Client, task_queue: str) -> None:
+    for interceptors in ([], [Through()]):
+        async with Worker(
+            embedded_client,
+            task_queue=task_queue,
+            workflows=[Later],
+            activities=[waited],
+            interceptors=interceptors,
+        ):
+            workflow_id = f"{task_queue}-{len(interceptors)}"
+            result = await embedded_client.execute_workflow(Later.run, id=workflow_id, task_queue=task_queue)
+            assert result >= 0.3
+
+
+async def test_a_delay_that_leaves_no_time_is_refused(embedded_client: Client, task_queue: str) -> None:
+    @workflow.defn
+    class Hasty:
+        @workflow.run
+        async def run(self) -> str:
+            try:
+                workflow.start_activity(waited, schedule_to_close_timeout=_TIMEOUT, start_delay=_TIMEOUT)
+            except ValueError as error:
+                return str(error)
+            return "taken"
+
+    async with Worker(embedded_client, task_queue=task_queue, workflows=[Hasty], activities=[waited]):
+        told = await embedded_client.execute_workflow(Hasty.run, id=task_queue, task_queue=task_queue)
+    assert told.startswith("start_delay 0:05:00 leaves nothing of schedule_to_close_timeout")

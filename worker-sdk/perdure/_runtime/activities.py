@@ -141,6 +141,7 @@ class Activities:
         activity_id: str | None,
         summary: str | None,
         priority: Priority,
+        start_delay: timedelta | None = None,
         headers: Mapping[str, Payload] = {},
     ) -> ActivityFuture:
         """Schedule an activity given by name or by its function. See ``workflow.start_activity``."""
@@ -178,7 +179,10 @@ class Activities:
         future.result_type = known_result_type if result_type is None else result_type
         future.scheduled_event_id = 0
         future.cancel_requested = False
-        future.command_number = self._instance.add_command(ScheduleActivityTask(options=options))
+        delay_ms = _start_delay_ms(start_delay, schedule_to_close_timeout)
+        future.command_number = self._instance.add_command(
+            ScheduleActivityTask(options=options, start_delay_ms=delay_ms)
+        )
         self._by_id[activity_id] = future
         return future
 
@@ -283,6 +287,18 @@ def activity_name_and_result_type(activity: Any) -> tuple[str, Any]:
     if definition.name is None:
         raise TypeError(f"{getattr(activity, '__name__', activity)} is a dynamic activity; give the name to call it by")
     return definition.name, definition.ret_type
+
+
+def _start_delay_ms(delay: timedelta | None, schedule_to_close: timedelta | None) -> int:
+    if delay is None:
+        return 0
+    if delay < timedelta(0):
+        raise ValueError(f"start_delay is {delay}; it cannot be negative")
+    if schedule_to_close is not None and delay >= schedule_to_close:
+        raise ValueError(
+            f"start_delay {delay} leaves nothing of schedule_to_close_timeout {schedule_to_close}, which it is part of"
+        )
+    return to_milliseconds(delay, "start_delay")
 
 
 def _limit(timeout: timedelta | None, what: str) -> int | None:

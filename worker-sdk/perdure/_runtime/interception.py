@@ -191,6 +191,7 @@ class _Outbound(WorkflowOutboundInterceptor):
             activity_id=input.activity_id,
             summary=input.summary,
             priority=input.priority,
+            start_delay=input.start_delay,
             headers=input.headers,
         )
         return ActivityTask(future, self._instance.loop)

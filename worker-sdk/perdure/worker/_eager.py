@@ -70,6 +70,7 @@ def begin_by_itself(
             isinstance(command, ScheduleActivityTask)
             and len(begun) < room
             and number <= _NUMBER_MAX
+            and not command.start_delay_ms
             and _may_begin(command.options)
             and serves(command.options)
         ):

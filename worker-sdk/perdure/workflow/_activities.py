@@ -44,6 +44,8 @@ class ActivityConfig(TypedDict, total=False):
     activity_id: str | None
     summary: str | None
     priority: Priority
+    #: How long the first attempt waits before a worker may get it.
+    start_delay: timedelta | None
 
 
 def _schedule(
@@ -62,6 +64,7 @@ def _schedule(
     activity_id: str | None = None,
     summary: str | None = None,
     priority: Priority = Priority.default,
+    start_delay: timedelta | None = None,
 ) -> Any:
     options: dict[str, Any] = {
         "task_queue": task_queue,
@@ -74,6 +77,7 @@ def _schedule(
         "activity_id": activity_id,
         "summary": summary,
         "priority": priority,
+        "start_delay": start_delay,
     }
     instance = current_instance()
     if instance.interception is not None:

@@ -111,7 +111,7 @@ def first_fault(run: RunState, body: WorkflowTaskCompleted, context: Context) ->
 
 def _check_activity(command: ScheduleActivityTask, pending: _Pending) -> Fault | None:
     policy = pending.context.policy
-    message = options_fault(command.options, policy)
+    message = options_fault(command.options, policy) or _start_delay_fault(command)
     if message:
         return Fault("BAD_SCHEDULE_ACTIVITY_ATTRIBUTES", message)
     activity_id = command.options.activity_id
@@ -123,6 +123,18 @@ def _check_activity(command: ScheduleActivityTask, pending: _Pending) -> Fault |
         return Fault("PENDING_ACTIVITIES_LIMIT_EXCEEDED", message)
     pending.activity_ids.add(activity_id)
     return None
+
+
+def _start_delay_fault(command: ScheduleActivityTask) -> str:
+    delay_ms, in_whole_ms = command.start_delay_ms, command.options.schedule_to_close_timeout_ms
+    if delay_ms < 0:
+        return f"the start delay is {delay_ms} ms; it cannot be negative"
+    if delay_ms and in_whole_ms is not None and delay_ms >= in_whole_ms:
+        return (
+            f"the start delay of {delay_ms} ms leaves nothing of the schedule-to-close timeout of {in_whole_ms} ms,"
+            " which it is part of"
+        )
+    return ""
 
 
 def _check_cancel_activity(command: RequestCancelActivityTask, pending: _Pending) -> Fault | None:
@@ -327,12 +339,14 @@ _CHECK: dict[type, Callable[[Any, _Pending], Fault | None]] = {
 
 def _schedule_activity(run: RunState, command: ScheduleActivityTask, completed_id: int, context: Context) -> Steps:
     # The worker that answered has it in its cache, and so has told who it is.
-    eager = command.eager_event_id < 0 and command.eager_event_id not in run.eager_ids and run.sticky_worker_id
+    named = command.eager_event_id < 0 and command.eager_event_id not in run.eager_ids and not command.start_delay_ms
+    eager = named and run.sticky_worker_id
     yield records.ActivityTaskScheduled(
         options=effective_options(command.options, run.run_timeout_ms, run.deadline_ms, context.now_ms),
         workflow_task_completed_event_id=completed_id,
         eager_event_id=command.eager_event_id if eager else 0,
         eager_worker_id=run.sticky_worker_id if eager else "",
+        start_delay_ms=command.start_delay_ms,
     )
 
 
