@@ -100,7 +100,8 @@ def _with_engine(bootstrap: str, names: TopicNames, ids: Mapping[str, Mapping[by
     try:
         with running_engine(log, names):
             asyncio.run(work(log))
-            assert_sound(log, names)
+            if ids is None:
+                assert_sound(log, names)
     finally:
         log.close()
 
@@ -146,7 +147,8 @@ def _values(bootstrap: str, topic: str, partition: int) -> list[bytes | None]:
         consumer.assign([TopicPartition(topic, partition, low)])
         found = []
         while consumer.position([place])[0].offset < high:
-            for message in consumer.consume(500, 1.0):
+            message = consumer.poll(1.0)
+            if message is not None:
                 assert message.error() is None
                 found.append(message.value())
         return found
