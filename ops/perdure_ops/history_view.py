@@ -153,6 +153,7 @@ def pending_activity_row(activity: PendingActivity) -> dict[str, Any]:
         "scheduled": iso(activity.scheduled_time_ms),
         "next_attempt": iso(activity.next_attempt_time_ms),
         "last_heartbeat": iso(activity.last_heartbeat_time_ms),
+        "heartbeat_details": [payload_value(payload) for payload in activity.heartbeat_details],
         "worker": activity.worker_id,
         "last_failure": failure_text(activity.last_failure),
     }
@@ -177,6 +178,7 @@ PENDING_COLUMNS: Sequence[str] = (
     "attempt",
     "next_attempt",
     "last_heartbeat",
+    "heartbeat_details",
     "last_failure",
 )
 

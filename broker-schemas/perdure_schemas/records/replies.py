@@ -89,7 +89,11 @@ class ExecutionSummary(Record, frozen=True, kw_only=True):
 
 
 class PendingActivity(Record, frozen=True, kw_only=True):
-    """A pending activity, for ``describe``."""
+    """A pending activity, for ``describe``.
+
+    ``heartbeat_details`` are those of the last heartbeat; without them though there was one, they would make the answer
+    too large.
+    """
 
     activity_id: str
     activity_type: str
@@ -105,6 +109,7 @@ class PendingActivity(Record, frozen=True, kw_only=True):
     worker_id: str = ""
     paused: bool = False
     pause_reason: str = ""
+    heartbeat_details: list[Payload] = []
 
 
 class PendingChildWorkflow(Record, frozen=True, kw_only=True):

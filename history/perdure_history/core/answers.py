@@ -23,6 +23,7 @@ from perdure_schemas.records import (
     ExecutionSummary,
     Failure,
     FailureKind,
+    Payload,
     PendingActivity,
     PendingChildWorkflow,
     PendingWorkflowTask,
@@ -37,6 +38,8 @@ __all__ = ["CLOSING", "closed_answer", "described", "stuck_reason", "summary"]
 
 #: Fires of a schedule, and its next times, in lists.
 _RECENT_LISTED_MAX = 5
+#: Of all heartbeat details in a description, which has to fit into a record.
+_HEARTBEATS_BYTES_MAX = 256 * 1024
 
 
 def closed_answer(run_id: str, attributes: EventAttributes) -> WorkflowClosed | None:
@@ -162,7 +165,7 @@ def described(state: RunState, version: int) -> Described:
         )
     return Described(
         summary=summary(state, version),
-        pending_activities=[_pending(activity) for activity in state.activities.values()],
+        pending_activities=_pending_activities(state),
         pending_children=[_pending_child(child) for child in state.children.values()],
         pending_workflow_task=pending_task,
         execution_timeout_ms=state.execution_timeout_ms,
@@ -178,7 +181,20 @@ def described(state: RunState, version: int) -> Described:
     )
 
 
-def _pending(activity: ActivityState) -> PendingActivity:
+def _pending_activities(state: RunState) -> list[PendingActivity]:
+    left_bytes = _HEARTBEATS_BYTES_MAX
+    found: list[PendingActivity] = []
+    for activity in state.activities.values():
+        details = activity.heartbeat_details
+        size_bytes = sum(len(payload.data) for payload in details)
+        if size_bytes > left_bytes:
+            details, size_bytes = [], 0
+        left_bytes -= size_bytes
+        found.append(_pending(activity, details))
+    return found
+
+
+def _pending(activity: ActivityState, heartbeat_details: list[Payload]) -> PendingActivity:
     options = activity.options
     backs_off = activity.status is ActivityStatus.BACKING_OFF
     return PendingActivity(
@@ -196,6 +212,7 @@ def _pending(activity: ActivityState) -> PendingActivity:
         worker_id=activity.worker_id,
         paused=activity.paused,
         pause_reason=activity.pause_reason,
+        heartbeat_details=heartbeat_details,
     )
 
 

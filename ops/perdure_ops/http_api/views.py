@@ -132,6 +132,7 @@ class ActivityView(msgspec.Struct, kw_only=True):
     """A pending activity.
 
     ``state`` is SCHEDULED, STARTED, BACKING_OFF, CANCEL_REQUESTED or PAUSED; ``maximum_attempts`` 0: no limit.
+    ``heartbeat_details`` are those of the last heartbeat, also of an earlier attempt; too many of them are left out.
     """
 
     activity_id: str
@@ -143,6 +144,7 @@ class ActivityView(msgspec.Struct, kw_only=True):
     scheduled_time: datetime
     started_time: datetime | None
     last_heartbeat_time: datetime | None
+    heartbeat_details: list[msgspec.Raw]
     next_attempt_time: datetime | None
     last_failure: FailureView | None
     worker_id: str
@@ -261,6 +263,7 @@ def _activity(activity: PendingActivity) -> ActivityView:
         scheduled_time=_time(activity.scheduled_time_ms),
         started_time=time_of(activity.started_time_ms),
         last_heartbeat_time=time_of(activity.last_heartbeat_time_ms),
+        heartbeat_details=json_values(activity.heartbeat_details),
         next_attempt_time=time_of(activity.next_attempt_time_ms),
         last_failure=failure_view(activity.last_failure),
         worker_id=activity.worker_id,

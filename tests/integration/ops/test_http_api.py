@@ -440,6 +440,7 @@ def test_a_heartbeat_tells_of_a_request_to_stop(http: httpx.Client) -> None:
     token = _token(http, "act-4")
     wanted = {"cancel_requested": False, "paused": False, "reset": False}
     assert _ok(http.post("activities/heartbeat", json={"task_token": token, "details": [50]})) == wanted
+    _await(lambda: _ok(http.get("workflows/act-4"))["pending_activities"][0]["heartbeat_details"] == [50])
     early = http.post("activities/report-cancellation", json={"task_token": token})
     _problem(early, 409, "FAILED_PRECONDITION")
     _ok(http.post("workflows/act-4/cancel", json={}))

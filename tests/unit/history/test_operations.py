@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from perdure_history.core import answers
 from perdure_schemas.records import (
     ActivityTask,
     ActivityTaskFailed,
@@ -134,6 +135,16 @@ def test_unpausing_with_jitter_waits_up_to_it() -> None:
     case.survives()
 
 
+def test_details_that_would_make_a_description_too_large_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(heartbeat_timeout_ms=1_000)
+    case.say(ActivityTaskStarted, worker_id="w")
+    case.say(ActivityTaskHeartbeat, details=[payload("half"), payload("more")])
+    assert case.pending().heartbeat_details == [payload("half"), payload("more")]
+    monkeypatch.setattr(answers, "_HEARTBEATS_BYTES_MAX", len(payload("half").data))
+    assert case.pending().heartbeat_details == []
+    assert case.pending().last_heartbeat_time_ms == case.history.now_ms
+
+
 def test_an_attempt_that_stops_because_of_the_pause_does_not_count() -> None:
     case = Case(retry_policy=once(), heartbeat_timeout_ms=1_000)
     case.say(ActivityTaskStarted, worker_id="w")
@@ -143,6 +154,7 @@ def test_an_attempt_that_stops_because_of_the_pause_does_not_count() -> None:
     assert task.paused
     case.fail("ActivityPause")
     assert case.pending().attempt == 1
+    assert case.pending().heartbeat_details == [payload("half")], "kept for the next attempt"
     case.done(UnpauseActivity(activity_id="a"))
     task_body = case.task()
     assert (task_body.attempt, task_body.attempts_before) == (2, 1)

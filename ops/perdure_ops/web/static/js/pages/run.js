@@ -171,6 +171,8 @@ function activityCard(run, activity) {
       activity.started_time ? fact("Attempt began", moment(activity.started_time)) : null,
       activity.last_heartbeat_time ? fact("Last heartbeat", moment(activity.last_heartbeat_time)) : null,
       fact("Paused because", activity.pause_reason)),
+    activity.heartbeat_details.length ? h("div", {}, h("p.small.muted", {}, "It last said:"),
+      code(activity.heartbeat_details.length === 1 ? activity.heartbeat_details[0] : activity.heartbeat_details)) : null,
     failure(activity.last_failure));
 }
 
