@@ -166,6 +166,7 @@ class WorkerState:
         "inbox_partition",
         "last_seen_ms",
         "leases",
+        "missed",
         "probed",
         "queue",
         "queue_rate",
@@ -203,6 +204,8 @@ class WorkerState:
         #: Held activities that are not outstanding: in the last heartbeat, in two in a row (they take slots), told of.
         self.unknown_held: frozenset[str] = frozenset()
         self.stale_held = 0
+        #: Activities that an earlier owner gave it and that it does not hold: in how many heartbeats in a row.
+        self.missed: dict[str, int] = {}
         self.told_gone: frozenset[str] = frozenset()
         #: How many activities it takes in a second, and whether it has to wait for the next one; what it said of its
         #: whole task queue.

@@ -82,6 +82,13 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
             if flow is not None:
                 _take_flow_tokens(state, flow, task, now_ms)
             return
+    if state.strangers and (own := state.strangers.pop(task.task_id, None)) is not None and own.queue is queue:
+        # An earlier owner gave it away before the log had its record; it takes the slot that it has already.
+        own.unknown_held -= {task.task_id}
+        own.stale_held = min(own.stale_held, len(own.unknown_held))
+        lease(state, own, task, now_ms)
+        watch_lease(state, task, now_ms)
+        return
     ready = queue.ready[kind]
     if ready and (flow is None or flow.admits(task.fairness_key)):
         assign(state, _choose(ready, task), task, now_ms)

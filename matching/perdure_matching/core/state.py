@@ -44,6 +44,7 @@ class MatchingState:
         "routed",
         "routes",
         "routings",
+        "strangers",
         "tasks",
         "unconfirmed",
         "undecided",
@@ -77,6 +78,8 @@ class MatchingState:
         self.window_until_ms = 0
         #: Workers that have not yet told what they hold.
         self.unconfirmed = 0
+        #: Activities that no record has told of yet, and who holds them.
+        self.strangers: dict[str, WorkerState] = {}
         #: The highest number among the dispatches of workers that are forgotten. One that comes back goes on above it:
         #: it may have seen its old ones, and what it said of those must not be taken for new ones.
         self.dispatches_of_gone = 0

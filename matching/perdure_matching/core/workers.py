@@ -39,6 +39,8 @@ from perdure_schemas.records import (
 
 __all__ = ["begin", "close_window", "heard", "load_worker", "lost", "stopped"]
 
+#: In so many heartbeats in a row an adopted activity is missed until it is lost.
+_MISSED_LOST = 2
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -193,10 +195,14 @@ def _confirm(state: MatchingState, worker: WorkerState) -> None:
 
 def _take_held(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeartbeat, now_ms: int) -> None:
     """Compare what a worker holds with what we think. Readiness is the caller's business."""
+    _miss_adopted(state, worker, heartbeat)
     if not heartbeat.held and not heartbeat.finished:
+        _forget_strangers(state, worker)
         worker.held = worker.unknown_held = worker.told_gone = _NOBODY
         worker.stale_held = 0
         return
+    if worker.unknown_held:
+        _forget_strangers(state, worker)
     unknown: set[str] = set()
     for held in heartbeat.held:
         task = state.tasks.get(held.task_id)
@@ -210,8 +216,8 @@ def _take_held(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeart
         if task is not None and task.phase is Phase.UNDECIDED:
             _adopt(state, worker, task, HeldTask(task_id=task_id, started_time_ms=now_ms), now_ms)
     worker.held = frozenset(held.task_id for held in heartbeat.held)
-    # Seen once it may just have finished; seen twice it runs on although nobody waits for it. One that the worker has
-    # begun by itself may be known to history only later.
+    # Seen once it may just have finished; seen twice it runs on although nobody waits for it. But one that it has begun
+    # by itself, or that an earlier owner gave it before the log showed it, may be on its way to us.
     stale = worker.unknown_held & unknown
     gone = stale - _begun_lately(heartbeat, now_ms - state.config.unconfirmed_ms_max) if stale else stale
     for task_id in sorted(gone - worker.told_gone):
@@ -219,13 +225,34 @@ def _take_held(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeart
     worker.told_gone = gone if gone else _NOBODY
     worker.stale_held = len(stale)
     worker.unknown_held = frozenset(unknown)
+    for task_id in unknown:
+        state.strangers[task_id] = worker
+
+
+def _forget_strangers(state: MatchingState, worker: WorkerState) -> None:
+    for task_id in worker.unknown_held:
+        if state.strangers.get(task_id) is worker:
+            del state.strangers[task_id]
+
+
+def _miss_adopted(state: MatchingState, worker: WorkerState, heartbeat: WorkerHeartbeat) -> None:
+    """Activities that an earlier owner gave it, and that it does not hold any more, in two heartbeats in a row.
+
+    Most have just ended, and history hears of the end first. But an old heartbeat may have told of one that the worker
+    was since told to forget: nobody else would ever end that.
+    """
+    adopted = [task for task in worker.leases[SlotKind.ACTIVITY].values() if not task.dispatch_number]
+    held = {one.task_id for one in heartbeat.held} if adopted else ()
+    before = worker.missed
+    worker.missed = {task.task_id: before.get(task.task_id, 0) + 1 for task in adopted if task.task_id not in held}
+    for task in adopted:
+        if worker.missed.get(task.task_id) == _MISSED_LOST:
+            _report_lost(state, task)
 
 
 def _begun_lately(heartbeat: WorkerHeartbeat, since_ms: int) -> set[str]:
-    """The held activities that the worker began by itself since then."""
-    return {
-        held.task_id for held in heartbeat.held if keys.is_eager_task(held.task_id) and held.started_time_ms > since_ms
-    }
+    """What the worker holds since then."""
+    return {held.task_id for held in heartbeat.held if held.started_time_ms > since_ms}
 
 
 def _adopt(state: MatchingState, worker: WorkerState, task: TaskState, held: HeldTask, now_ms: int) -> None:
@@ -252,6 +279,7 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
     """Forget a worker. ``read_to``: the last dispatch it looked at, if it left in good order."""
     queue = worker.queue
     worker.gone = True
+    _forget_strangers(state, worker)
     state.dispatches_of_gone = max(state.dispatches_of_gone, worker.dispatch_number)
     if not worker.confirmed:
         state.unconfirmed -= 1

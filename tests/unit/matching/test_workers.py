@@ -129,10 +129,11 @@ def test_an_activity_that_runs_on_unneeded_takes_a_slot_until_it_ends() -> None:
     matching.beat("w1", activity_slots=1)
     matching.task("r1/a5.1", start_notice_delay_ms=60_000)
     matching.done("r1/a5.1")
+    held = {"activity_slots": 1, "held": ("r1/a5.1",), "held_since_ms": matching.now_ms - 60_000}
     # Once may be the moment between its end and the heartbeat; twice is not.
-    assert matching.beat("w1", activity_slots=1, held=("r1/a5.1",)) == []
-    assert matching.beat("w1", activity_slots=1, held=("r1/a5.1",)) == [("gone", "w1", "r1/a5.1")]
-    assert matching.beat("w1", activity_slots=1, held=("r1/a5.1",)) == []
+    assert matching.beat("w1", **held) == []
+    assert matching.beat("w1", **held) == [("gone", "w1", "r1/a5.1")]
+    assert matching.beat("w1", **held) == []
     assert matching.task("r2/a5.1", start_notice_delay_ms=60_000) == []
     assert matching.beat("w1", activity_slots=1) == [("run", "w1", "r2/a5.1")]
 
@@ -181,3 +182,43 @@ def test_a_worker_that_comes_back_is_not_believed_to_have_finished_what_it_never
     matching.answer("w1", number=5)
     # It dies without having seen that one. The number of its newest dispatch says nothing about another life.
     assert matching.advance(6_000) == [("ActivityLeaseLost", "lost/r9/a5.1")]
+
+
+def test_an_activity_whose_record_may_be_on_its_way_is_not_taken_from_its_worker() -> None:
+    matching = Matching()
+    matching.beat("w2")
+    for _ in range(5):
+        assert matching.beat("w1", held=("r1/a5.1",)) == []
+        matching.advance(500)
+    assert matching.task("r1/a5.1", start_notice_delay_ms=60_000) == [], "w1 has it"
+    assert matching.state.tasks["r1/a5.1"].worker_id == "w1"
+    assert matching.beat("w1", held=("r1/a5.1",)) == []
+    assert matching.done("r1/a5.1") == []
+    assert matching.state.queues["q"].workers["w1"].free(1) == 1
+
+
+def test_whom_nobody_holds_any_more_is_dispatched_as_ever() -> None:
+    for gone in (True, False):
+        matching = Matching()
+        matching.beat("w2")
+        matching.beat("w1", held=("r1/a5.1", "r2/a5.1"))
+        if gone:
+            matching.stop("w1")
+        else:
+            matching.beat("w1", held=("r2/a5.1",), activity_slots=0)
+        assert matching.task("r1/a5.1", start_notice_delay_ms=60_000) == [("run", "w2", "r1/a5.1")]
+        assert matching.state.strangers.keys() == (set() if gone else {"r2/a5.1"})
+
+
+def test_an_adopted_activity_that_its_worker_does_not_hold_any_more_is_lost() -> None:
+    first = Matching()
+    first.task("r1/a5.1", start_notice_delay_ms=60_000)
+    second = Matching(first.log, first.store, first.now_ms, owner="second")
+    second.answer("w1", held=("r1/a5.1",))
+    assert second.state.tasks["r1/a5.1"].worker_id == "w1"
+    for _ in range(3):
+        assert second.answer("w1", held=("r1/a5.1",)) == []
+    # It may just have ended: then history hears of that before it hears of the loss.
+    assert second.answer("w1") == []
+    assert second.answer("w1") == [("ActivityLeaseLost", "lost/r1/a5.1")]
+    assert second.answer("w1") == []
