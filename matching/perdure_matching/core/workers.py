@@ -68,6 +68,8 @@ def begin(state: MatchingState, epoch: int, now_ms: int) -> None:
             state.wakeups.push(state.window_until_ms, WakeupKind.LAPSE, worker)
             worker.probed = True
             tell(state, worker, ProbeWorker())
+            for task in worker.leases[SlotKind.ACTIVITY].values():
+                _tell_requests(state, worker, task)
     state.grace = bool(state.undecided)
 
 
@@ -269,6 +271,11 @@ def _adopt(state: MatchingState, worker: WorkerState, task: TaskState, held: Hel
     detach(state, task)
     lease(state, worker, task, held.started_time_ms)
     watch_lease(state, task, now_ms)
+    _tell_requests(state, worker, task)
+
+
+def _tell_requests(state: MatchingState, worker: WorkerState, task: TaskState) -> None:
+    """What was asked of an activity while its worker may not have been told."""
     if task.cancel_requested or task.paused or task.reset:
         paused = task.paused and not task.cancel_requested
         reset = task.reset and not (task.cancel_requested or paused)

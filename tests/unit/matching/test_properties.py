@@ -35,6 +35,7 @@ class MatchingMachine(RuleBasedStateMachine):
         self.config = MatchingConfig(store_after_ms=500, task_bodies_bytes_max=200)
         self.matching = Matching(config=self.config)
         #: What history has outstanding: task id → task queue.
+        self.begun: set[str] = set()
         self.outstanding: dict[str, str] = {}
         #: What each worker holds, as it knows itself, and the most slots it ever offered.
         self.held: dict[tuple[str, str], set[str]] = {}
@@ -68,6 +69,8 @@ class MatchingMachine(RuleBasedStateMachine):
         fields: dict[str, Any] = {"task_queue": queue, "priority": priority, "fairness_key": key}
         if sticky:
             fields |= {"sticky_worker_id": sticky, "sticky_until_ms": self.matching.now_ms + 700}
+            if kind == "a":  # it has begun the activity, and takes it slot or no slot
+                self.begun.add(task_id)
         if pinned:
             fields["version"] = f"d.{pinned}"
             if kind != "a":
@@ -190,7 +193,10 @@ class MatchingMachine(RuleBasedStateMachine):
         for queue in self.matching.state.queues.values():
             for worker in queue.workers.values():
                 for kind in (0, 1):
-                    own = sum(task.dispatch_number > 0 for task in worker.leases[kind].values())
+                    own = sum(
+                        task.dispatch_number > 0 and task.task_id not in self.begun
+                        for task in worker.leases[kind].values()
+                    )
                     # Slots that a worker takes back stay in use until their tasks are done.
                     most = self.slots_most.get((worker.worker_id, queue.name), (0, 0))
                     assert own <= most[kind]

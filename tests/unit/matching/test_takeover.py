@@ -294,3 +294,14 @@ def test_a_store_older_than_tombstones_live_is_rebuilt_from_the_log() -> None:
     second = successor(first, after_ms=limits.STATE_AGE_MS_MAX + 1, store=first.store)
     assert list(second.state.tasks) == ["kept/w3.1"]
     assert second.driver.handler.restore_offset() is None
+
+
+def test_a_request_to_stop_that_came_in_between_reaches_the_worker() -> None:
+    first = Matching()
+    first.beat("w1")
+    first.task("r1/a5.1", start_notice_delay_ms=60_000)
+    first.advance(2_000)  # old enough to be stored
+    first.handler.checkpoint()
+    first.write_task("r1/a5.1", start_notice_delay_ms=60_000, cancel_requested=True)
+    second = Matching(first.log, first.store, first.now_ms, owner="second")
+    assert ("cancel", "w1", "r1/a5.1") in second.sent() + second.answer("w1", held=("r1/a5.1",))

@@ -12,11 +12,21 @@ import pytest
 from perdure._producer import SteadyProducer
 from perdure.worker import _outbox
 from perdure.worker._attempt import throttle_interval_s
+from perdure.worker._dispatch import DispatchThread
 from perdure.worker._inbox import Inbox
 from perdure.worker._outbox import Outbox, Outgoing
 from perdure.worker._timers import TimerThread
-from perdure_runtime.log import Ack, Log, LogError, LogUnavailableError, NewRecord, ProducerFencedError
-from perdure_schemas.records import Dispatch, DispatchBody, ProbeWorker, RunTask
+from perdure_runtime.log import Ack, Log, LogError, LogRecord, LogUnavailableError, NewRecord, ProducerFencedError
+from perdure_schemas import codec
+from perdure_schemas.records import (
+    ActivityOptions,
+    ActivityTask,
+    CancelActivity,
+    Dispatch,
+    DispatchBody,
+    ProbeWorker,
+    RunTask,
+)
 
 RECORD = NewRecord("t", 0, b"k", b"v")
 
@@ -208,3 +218,34 @@ def test_a_client_or_worker_outlives_its_producer() -> None:
     log.made[1].ended = True
     with pytest.raises(LogError, match="closed"):
         steady.append([RECORD])
+
+
+def test_a_request_to_stop_in_the_same_batch_finds_its_activity() -> None:
+    happened: list[tuple[str, ...]] = []
+
+    class Activities:
+        def start(self, batch: Sequence[tuple[RunTask, ActivityTask]]) -> None:
+            happened.append(("start", *(run.task_id for run, _ in batch)))
+
+        def cancel(self, task_id: str, **_: bool) -> None:
+            happened.append(("cancel", task_id))
+
+    def record(body: DispatchBody, number: int) -> LogRecord:
+        value = codec.encode(
+            Dispatch(worker_id="me", source_partition=0, epoch=1, dispatch_number=number, time_ms=0, body=body)
+        )
+        return LogRecord("work", 0, number, b"me", value, 0)
+
+    def run(task_id: str) -> RunTask:
+        options = ActivityOptions(activity_id="a", activity_type="t", task_queue="q")
+        task = ActivityTask(
+            workflow_type="W", scheduled_event_id=5, attempt=1, options=options, scheduled_time_ms=0,
+            attempt_scheduled_time_ms=0,
+        )  # fmt: skip
+        return RunTask(task_id=task_id, kind="activity", workflow_id="w", run_id="r", task=codec.encode(task))
+
+    thread = object.__new__(DispatchThread)
+    thread._key, thread._inbox, thread._now_ms = b"me", Inbox(), lambda: 0
+    thread._activities = Activities()  # type: ignore[assignment]
+    thread._take([record(run("r/a5.1"), 1), record(CancelActivity(task_id="r/a5.1"), 2), record(run("r/a6.1"), 3)])
+    assert happened == [("start", "r/a5.1"), ("cancel", "r/a5.1"), ("start", "r/a6.1")]

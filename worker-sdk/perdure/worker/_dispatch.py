@@ -333,6 +333,9 @@ class DispatchThread:
             return
         self._inbox.note(dispatch)
         if admitted and isinstance(body, CancelActivity):
+            if activities:  # it may be about one of these, which come in the same batch
+                self._activities.start(activities)
+                activities.clear()
             self._activities.cancel(body.task_id, gone=body.gone, paused=body.paused, reset=body.reset)
         elif admitted:  # ProbeWorker
             self._registration.heartbeat(probed=True)
