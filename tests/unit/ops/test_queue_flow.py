@@ -77,6 +77,19 @@ def test_what_is_no_setting_is_refused(wanted: Wanted, message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("under", [0, 1])
+def test_rates_and_concurrency_end_at_their_bounds(under: int) -> None:
+    rate, count = limits.FLOW_RATE_MAX - under, limits.FLOW_CONCURRENCY_MAX - under
+    config = Wanted(queue_rps=str(rate), key_concurrency_default=str(count)).apply(NOTHING)
+    assert (config.queue_rate, config.key_concurrency_default) == (rate, count)
+    for wanted in (
+        Wanted(queue_rps=str(limits.FLOW_RATE_MAX + 1)),
+        Wanted(key_concurrency_default=str(limits.FLOW_CONCURRENCY_MAX + 1)),
+    ):
+        with pytest.raises(CliError, match="it has to be a number, 0 to 1e"):
+            wanted.apply(NOTHING)
+
+
 def test_workflow_tasks_have_no_concurrency() -> None:
     config = replace(NOTHING, task_type="workflow")
     assert Wanted(queue_rps="3").apply(config).queue_rate == 3.0
