@@ -27,6 +27,7 @@ _WORKFLOW_TASKS = re.compile("WorkflowTask(Scheduled|Completed|Failed|TimedOut)"
 _LEFT_OUT = frozenset(
     (
         *("attempt", "identity", "worker_id", "sticky_worker_id", "await_result", "reply_to"),
+        *("eager_event_id", "eager_worker_id"),
         *("command_id", "start_command_id", "operator_command_id"),
         *("run_id", "new_run_id", "first_execution_run_id", "continued_run_id", "original_run_id", "parent"),
         *("last_event_id", "workflow_task_completed_event_id"),
