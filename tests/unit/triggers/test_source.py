@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
+import pytest
+
+from perdure.kafka import _source
 from perdure.kafka._source import Delivery, Owned, Source
-from perdure_runtime.log import Ack, Log, LogError, LogRecord, Reader, TopicPartition
+from perdure_runtime.log import Ack, Log, LogError, LogRecord, LogUnavailableError, Reader, TopicPartition
+from tests.support.waiting import until
 
 _WAIT_S = 30.0
 
@@ -29,22 +33,32 @@ class _Answer:
 
 
 class _Group:
-    """One partition, owned by the member at once; the group refuses as many commits as it is told."""
+    """One partition, owned by the member at once; the group refuses as many commits as it is told.
 
-    def __init__(self, refusals: int) -> None:
+    ``later`` is given to the member in its own time; nobody answers then when asked what is committed, ``silences``
+    times.
+    """
+
+    def __init__(self, refusals: int = 0, silences: int = 0) -> None:
         self.refusals = refusals
+        self.silences = silences
+        self.later: queue.Queue[list[int]] = queue.Queue()
+        #: What the newest reader reads.
+        self.reading: set[int] = set()
         self.asked: queue.Queue[dict[int, int]] = queue.Queue()
         self.taken: list[dict[int, int]] = []
-        self._assigned: Callable[[list[int]], None] | None = None
+        self._tell: Callable[[list[int]], None] | None = None
+        self.later.put([0])
         self.records: queue.Queue[LogRecord] = queue.Queue()
 
     # what the source uses of a log
     def join(self, group: str, topic: str, instance: str, assigned: Callable[[list[int]], None], _: object) -> _Group:
-        self._assigned = assigned
+        self._tell = assigned
         return self
 
     def reader(self, name: str, *, committed_only: bool) -> Reader:
         assert committed_only
+        self.reading = set()
         return cast("Reader", self)
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
@@ -60,6 +74,9 @@ class _Group:
         return _Answer(None)
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int]:
+        if partitions != [0] and self.silences:
+            self.silences -= 1
+            raise LogUnavailableError("nobody answered")
         return {}
 
     def leave(self) -> None:
@@ -68,9 +85,9 @@ class _Group:
     # … and of a reader; both are polled
     def poll(self, records_max: int = 0, timeout_s: float = 0.0) -> list[LogRecord]:
         if not records_max:
-            if self._assigned is not None:
-                assigned, self._assigned = self._assigned, None
-                assigned([0])
+            assert self._tell is not None
+            if not self.later.empty():
+                self._tell(self.later.get())
             return []
         try:
             return [self.records.get(timeout=min(timeout_s, 0.01))]
@@ -78,7 +95,8 @@ class _Group:
             return []
 
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
-        assert offsets == {TopicPartition("orders", 0): 0}
+        assert set(offsets.values()) == {0}
+        self.reading |= {partition.partition for partition in offsets}
 
     def wake(self) -> None:
         pass
@@ -141,3 +159,14 @@ async def test_what_was_refused_is_asked_for_once_more_at_the_end() -> None:
         await _finish(source, arrived)
         assert await asyncio.to_thread(group.asked.get, True, _WAIT_S) == {0: 1}
     assert group.taken == [{0: 1}]
+
+
+async def test_an_error_while_partitions_are_opened_loses_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_source, "_REOPEN_DELAY_S", 0.01)
+    group = _Group(silences=2)
+    async with _reading(group) as (source, _):
+        await until(lambda: group.reading == {0}, "the first partition")
+        group.later.put([1, 2, 3])
+        await until(lambda: group.reading == {0, 1, 2, 3}, "all partitions, the earlier one too")
+        assert [partition.partition for partition in source.partitions()] == [0, 1, 2, 3]
+    assert group.silences == 0

@@ -199,14 +199,13 @@ class Source:
         for membership in self._memberships.values():
             membership.poll()
         try:
+            if self._reader is None and self._owned:
+                self._reopen()
             if self._joined:
-                joined, self._joined = self._joined, []
-                self._open(joined)
+                self._open()
             while not self._requests.empty():
                 self._requests.get()()
             self._commit_again()
-            if self._reader is None and self._owned:
-                self._reopen()
             if self._reader is None:
                 self._stopping.wait(_JOINING_POLL_S)
                 return
@@ -229,17 +228,16 @@ class Source:
         if delivery:
             self._call(self._on_records, delivery)
 
-    def _open(self, partitions: Sequence[TopicPartition]) -> None:
-        """Begin to read partitions that the group has given to this member."""
+    def _open(self) -> None:
+        """Begin to read partitions that the group has given to this member. What fails is tried again in the next
+        turn."""
         if self._reader is None:
             self._reader = self._log.reader(f"records-{self._group}", committed_only=True)
-        for partition in partitions:
-            try:
-                committed = self._memberships[partition.topic].committed([partition.partition])
-                self._read_from(partition, committed.get(partition.partition))
-            except LogError:
-                self._joined.append(partition)  # again in the next turn
-                raise
+        while self._joined:
+            partition = self._joined[0]
+            committed = self._memberships[partition.topic].committed([partition.partition])
+            self._read_from(partition, committed.get(partition.partition))
+            self._joined.pop(0)
 
     def _read_from(self, partition: TopicPartition, wanted: int | None) -> None:
         assert self._reader is not None
