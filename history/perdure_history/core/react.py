@@ -44,6 +44,9 @@ from perdure_schemas.records import ErrorCode, Event
 
 __all__ = ["react", "react_to_wake_up"]
 
+#: Of the wake-ups that a fold does not see, so many newest ones are dropped again: older ones were, long ago.
+_PASSED_WAKE_UPS_MAX = 1_000
+
 
 def react(state: RunState, event: Event, effects: list[Effect]) -> None:
     """Add to ``effects`` what follows from ``event`` happening to ``state``, which is still as it was before."""
@@ -56,8 +59,12 @@ def react_to_wake_up(state: RunState, number: int, due_ms: int, effects: list[Ef
     """Add what follows from the run's wake-up being this one from here on; ``state`` has the one before."""
     if number == state.wake_up_number and due_ms == state.wake_up_due_ms:
         return
-    if state.wake_up_due_ms:
-        effects.append(DropWakeUp(state.wake_up_number, state.wake_up_epoch))
+    # All that are not armed from here on. When state is folded from a compacted history the records that armed some of
+    # them may be gone, and their timers would stay for ever.
+    first = state.wake_up_number if state.wake_up_due_ms else state.wake_up_number + 1
+    newest = number - 1 if due_ms else number
+    for one in range(max(first, newest - _PASSED_WAKE_UPS_MAX), newest + 1):
+        effects.append(DropWakeUp(one, state.wake_up_epoch))
     if due_ms:
         effects.append(ArmWakeUp(number, due_ms))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from perdure_history.core.effects import ArmWakeUp, DropWakeUp, Effect
+from perdure_history.core.react import react_to_wake_up
+from perdure_history.core.state import RunState
 from perdure_schemas import records
 from perdure_schemas.records import (
     ActivityTaskFailed,
@@ -174,3 +177,29 @@ def test_retries_ride_along_with_events() -> None:
     assert wake(history) == ["ActivityAttemptRecorded", "TimerFired", "WorkflowTaskScheduled"]
     (record,) = history.values(NAMES.history, records.HistoryRecord)
     assert [event.event_id for event in record.events] == [0, 9, 10]
+
+
+def test_a_fold_that_does_not_see_a_wake_up_drops_it_all_the_same() -> None:
+    """The record that armed number 2 was compacted away: the one that is there says only that 2 was the newest."""
+    state = RunState(workflow_id="wf", run_id="run", wake_up_number=1, wake_up_due_ms=5, wake_up_epoch=7)
+    effects: list[Effect] = []
+    react_to_wake_up(state, 2, 0, effects)
+    assert effects == [DropWakeUp(1, 7), DropWakeUp(2, 7)]
+    effects = []
+    react_to_wake_up(state, 4, 9, effects)
+    assert effects == [DropWakeUp(1, 7), DropWakeUp(2, 7), DropWakeUp(3, 7), ArmWakeUp(4, 9)]
+
+
+def test_a_wake_up_follows_the_one_before() -> None:
+    armed = RunState(workflow_id="wf", run_id="run", wake_up_number=3, wake_up_due_ms=5, wake_up_epoch=7)
+    idle = RunState(workflow_id="wf", run_id="run", wake_up_number=3, wake_up_epoch=7)
+    for state, number, due_ms, wanted in (
+        (armed, 3, 5, []),
+        (armed, 4, 6, [DropWakeUp(3, 7), ArmWakeUp(4, 6)]),
+        (armed, 3, 0, [DropWakeUp(3, 7)]),
+        (idle, 4, 6, [ArmWakeUp(4, 6)]),
+        (idle, 3, 0, []),
+    ):
+        effects: list[Effect] = []
+        react_to_wake_up(state, number, due_ms, effects)
+        assert effects == wanted
