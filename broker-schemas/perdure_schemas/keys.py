@@ -232,9 +232,7 @@ def version_seen_key(version: str, task_queue: str) -> bytes:
 
 def parse_version_seen_key(key: bytes) -> tuple[str, str] | None:
     """The version and the task queue in a key made by :func:`version_seen_key`; ``None`` if it is none."""
-    kind, _, rest = key.decode(errors="replace").partition("/")
-    version, slash, task_queue = rest.partition("/")
-    return (version, task_queue) if kind == "version" and slash else None
+    return _parse_pair("version", key)
 
 
 def queue_config_key(task_queue: str, task_type: str) -> bytes:
@@ -244,9 +242,15 @@ def queue_config_key(task_queue: str, task_type: str) -> bytes:
 
 def parse_queue_config_key(key: bytes) -> tuple[str, str] | None:
     """The task queue and the type in a key made by :func:`queue_config_key`; ``None`` if it is none."""
-    kind, _, rest = key.decode(errors="replace").partition("/")
-    task_type, slash, task_queue = rest.partition("/")
-    return (task_queue, task_type) if kind == "queue" and slash else None
+    found = _parse_pair("queue", key)
+    return None if found is None else (found[1], found[0])
+
+
+def _parse_pair(kind: str, key: bytes) -> tuple[str, str] | None:
+    """What stands behind the kind in a key of ``deployments``; only the second part may hold slashes."""
+    named, _, rest = key.decode(errors="replace").partition("/")
+    first, slash, second = rest.partition("/")
+    return (first, second) if named == kind and slash else None
 
 
 def _derived_run_id(source: str) -> str:

@@ -122,7 +122,7 @@ class Flow:
 
     def admits(self, key: str) -> bool:
         """Whether a task of a fairness key may go now."""
-        return not (self.throttled or self.shut or self.closed(key))
+        return not (self.stopped or self.closed(key))
 
     def weight_of(self, key: str, weight: float) -> float:
         """The weight that was set for a key; else that of its task."""

@@ -1,8 +1,8 @@
 """Where a task goes: to a worker at once, to its own worker's queue, to the backlog; and what a free slot takes next.
 
 Order of service: the worker's sticky tasks, which flow control does not hold back, then priority, fairness, first in
-first out. Every function keeps the
-invariants of :mod:`perdure_matching.core.state`. Called by the other modules of this core.
+first out. Every function keeps the invariants of :mod:`perdure_matching.core.state`. Called by the other modules of
+this core.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
         own = queue.workers.get(task.sticky_worker_id)
         task.sticky_worker_id = ""
         if own is not None and own.confirmed and not own.draining and not own.gone:
-            assign(state, own, task, now_ms)
-            if flow is not None:
-                _take_flow_tokens(state, flow, task, now_ms)
+            _assign_by_flow(state, own, task, now_ms)
             return
     if state.strangers and (own := state.strangers.pop(task.task_id, None)) is not None and own.queue is queue:
         # An earlier owner gave it away before the log had its record; it takes the slot that it has already.
@@ -91,9 +89,7 @@ def place(state: MatchingState, task: TaskState, now_ms: int) -> None:
         return
     ready = queue.ready[kind]
     if ready and (flow is None or flow.admits(task.fairness_key)):
-        assign(state, _choose(ready, task), task, now_ms)
-        if flow is not None:
-            _take_flow_tokens(state, flow, task, now_ms)
+        _assign_by_flow(state, _choose(ready, task), task, now_ms)
         return
     task.phase = Phase.QUEUED
     task.fair_start = queue.backlog[kind].push(
@@ -240,16 +236,12 @@ def fill(state: MatchingState, worker: WorkerState, kind: int, now_ms: int) -> N
     backlog = queue.backlog[kind]
     if worker.confirmed and not worker.draining:
         free = worker.free(kind)
-        flow = queue.flows[kind]
         while free > 0 and worker.may_take(kind):
             own = kind == SlotKind.WORKFLOW and len(worker.sticky) > 0
             task_id = worker.sticky.pop() if own else backlog.pop()
             if task_id is None:
                 break
-            task = state.tasks[task_id]
-            assign(state, worker, task, now_ms)
-            if flow is not None and not own:
-                _take_flow_tokens(state, flow, task, now_ms)
+            (assign if own else _assign_by_flow)(state, worker, state.tasks[task_id], now_ms)
             free -= 1
     set_ready(queue, worker, kind)
 
@@ -260,8 +252,7 @@ def serve(state: MatchingState, flow: Flow, now_ms: int) -> None:
         ready, backlog = queue.ready[flow.kind], queue.backlog[flow.kind]
         while ready and (task_id := backlog.pop()) is not None:
             task = state.tasks[task_id]
-            assign(state, _choose(ready, task), task, now_ms)
-            _take_flow_tokens(state, flow, task, now_ms)
+            _assign_by_flow(state, _choose(ready, task), task, now_ms)
 
 
 def free_slot(state: MatchingState, worker: WorkerState, task: TaskState, now_ms: int) -> None:
@@ -274,12 +265,15 @@ def free_slot(state: MatchingState, worker: WorkerState, task: TaskState, now_ms
         serve(state, flow, now_ms)
 
 
-def _take_flow_tokens(state: MatchingState, flow: Flow, task: TaskState, now_ms: int) -> None:
-    """A task was dispatched that is not its worker's own: whoever has no token left waits for the next one."""
-    for limited in flow.limited(task.fairness_key):
-        if limited.rate.rate:
-            limited.rate.take(now_ms)
-            await_token(state, limited, now_ms)
+def _assign_by_flow(state: MatchingState, worker: WorkerState, task: TaskState, now_ms: int) -> None:
+    """Dispatch a task that is not its worker's own: of the rates that were set, whoever has no token left waits."""
+    assign(state, worker, task, now_ms)
+    flow = worker.queue.flows[task.slot_kind]
+    if flow is not None:
+        for limited in flow.limited(task.fairness_key):
+            if limited.rate.rate:
+                limited.rate.take(now_ms)
+                await_token(state, limited, now_ms)
 
 
 def await_token(state: MatchingState, limited: Flow | Gate, now_ms: int) -> None:

@@ -97,7 +97,9 @@ class MatchingState:
         key = lane_key(name, version) if version else name
         queue = self.queues.get(key)
         if queue is None:
-            flows = (self.flows.get((name, 0)), self.flows.get((name, 1))) if self.flows else (None, None)
+            flows: tuple[Flow | None, Flow | None] = (None, None)
+            if self.flows:
+                flows = (self.flows.get((name, SlotKind.WORKFLOW)), self.flows.get((name, SlotKind.ACTIVITY)))
             queue = self.queues[key] = TaskQueue(name, key, flows)
             for flow in flows:
                 if flow is not None:

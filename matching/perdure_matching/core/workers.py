@@ -294,10 +294,23 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
     for kind in SlotKind:
         set_ready(queue, worker, kind)
     state.workers_changed[queue.name, worker.worker_id] = worker
+    again, reopened = _end_leases(state, worker, read_to)
+    for task in again:
+        place(state, task, now_ms)
+    for flow in reopened:
+        serve(state, flow, now_ms)
+    _share_sticky(state, worker, now_ms)
+    if state.grace and state.unconfirmed == 0 and any(other.workers for other in state.queues.values()):
+        _end_grace(state, now_ms)
+    state.drop_idle(queue.key)
+
+
+def _end_leases(state: MatchingState, worker: WorkerState, read_to: int | None) -> tuple[list[TaskState], list[Flow]]:
+    """Take all tasks from a worker. Returns those that others may have, and the flows of which a key opened."""
     again: list[TaskState] = []
     reopened: list[Flow] = []
     for kind in SlotKind:
-        leases, flow = worker.leases[kind], queue.flows[kind]
+        leases, flow = worker.leases[kind], worker.queue.flows[kind]
         for task in leases.values():
             if flow is not None:
                 flow.ended(task.fairness_key)
@@ -314,14 +327,7 @@ def _drop(state: MatchingState, worker: WorkerState, now_ms: int, read_to: int |
                 task.fair_start = 0.0
                 again.append(task)
         leases.clear()
-    for task in again:
-        place(state, task, now_ms)
-    for flow in reopened:
-        serve(state, flow, now_ms)
-    _share_sticky(state, worker, now_ms)
-    if state.grace and state.unconfirmed == 0 and any(other.workers for other in state.queues.values()):
-        _end_grace(state, now_ms)
-    state.drop_idle(queue.key)
+    return again, reopened
 
 
 def _share_sticky(state: MatchingState, worker: WorkerState, now_ms: int) -> None:
