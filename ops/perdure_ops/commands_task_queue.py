@@ -97,9 +97,9 @@ def set_config(
 
     Example: perdure task-queue config set orders --queue-rps-limit 50 --fairness-key-concurrency bank=2
     """
-    from perdure_ops import queue_flow
+    from perdure_ops import queue_config, queue_flow
 
-    wanted = queue_flow.Wanted(
+    wanted = queue_config.Wanted(
         queue_rps=queue_rps_limit,
         key_rps_default=fairness_key_rps_limit_default,
         key_concurrency_default=fairness_key_concurrency_default,

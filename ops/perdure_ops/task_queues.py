@@ -16,7 +16,8 @@ from perdure_ops.audit.reading import TopicScan
 from perdure_ops.errors import CliError
 from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_fields, print_rows
-from perdure_ops.queue_flow import KEY_COLUMNS, ConfigView, key_rows
+from perdure_ops.queue_config import ConfigView
+from perdure_ops.queue_flow import KEY_COLUMNS, key_rows
 from perdure_runtime.clock import wall_clock_ms
 from perdure_runtime.fence import Fence
 from perdure_runtime.fenced import admitted_key

@@ -16,7 +16,7 @@ from perdure.common import RetryPolicy
 from perdure.exceptions import ApplicationError
 from perdure.worker import Worker
 from perdure_ops.metrics import LagSource, engine_registry, read_side_samples, render
-from perdure_ops.queue_flow import ConfigView, write_config
+from perdure_ops.queue_config import ConfigView, write_config
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.engine import Engine
 from perdure_runtime.log import Log

@@ -9,7 +9,7 @@ from perdure import activity, workflow
 from perdure.client import Client
 from perdure.common import Priority
 from perdure.worker import Interceptor, Worker, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
-from perdure_ops.queue_flow import ConfigView, Wanted, read_config, write_config
+from perdure_ops.queue_config import ConfigView, Wanted, read_config, write_config
 from perdure_schemas.records import TaskQueueConfig
 from tests.support.waiting import TIMEOUT_S, until
 

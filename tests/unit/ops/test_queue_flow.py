@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from perdure_ops import queue_flow
 from perdure_ops.errors import CliError
-from perdure_ops.queue_flow import ConfigView, Wanted, key_rows
+from perdure_ops.queue_config import ConfigView, Wanted, read_config, write_config
+from perdure_ops.queue_flow import key_rows
 from perdure_runtime.embedded import EmbeddedLog
 from perdure_runtime.log import NewRecord
 from perdure_schemas import keys, limits
@@ -60,13 +60,13 @@ def test_the_empty_key_is_that_of_tasks_without_one() -> None:
     ("wanted", "message"),
     [
         (Wanted(), "nothing to set"),
-        (Wanted(queue_rps="fast"), "--queue-rps-limit: 'fast': it is no such number, or 'default'"),
-        (Wanted(queue_rps="-1"), "--queue-rps-limit: '-1': it has to be a number, 0 to 1e+06"),
+        (Wanted(queue_rps="fast"), "--queue-rps-limit: 'fast': it has to be a number, 0 to 1,000,000, or 'default'"),
+        (Wanted(queue_rps="-1"), "--queue-rps-limit: '-1': it has to be a number, 0 to 1,000,000"),
         (Wanted(queue_rps="nan"), "it has to be a number"),
         (Wanted(key_rps_default="inf"), "--fairness-key-rps-limit-default: 'inf'"),
         (Wanted(key_concurrency_default="1.5"), "it has to be a whole number"),
         (Wanted(key_concurrency=("a=-1",)), "--fairness-key-concurrency: '-1'"),
-        (Wanted(key_weights=("a=0",)), "--fairness-key-weight: '0': it has to be a number, 0.001 to 1000"),
+        (Wanted(key_weights=("a=0",)), "--fairness-key-weight: '0': it has to be a number, 0.001 to 1,000"),
         (Wanted(key_weights=("a",)), "--fairness-key-weight: 'a' is not KEY=NUMBER"),
         (Wanted(key_rps=("k" * 65 + "=1",)), "at most 64 bytes"),
     ],
@@ -86,7 +86,7 @@ def test_rates_and_concurrency_end_at_their_bounds(under: int) -> None:
         Wanted(queue_rps=str(limits.FLOW_RATE_MAX + 1)),
         Wanted(key_concurrency_default=str(limits.FLOW_CONCURRENCY_MAX + 1)),
     ):
-        with pytest.raises(CliError, match="it has to be a number, 0 to 1e"):
+        with pytest.raises(CliError, match="number, 0 to 1,000,000, or"):
             wanted.apply(NOTHING)
 
 
@@ -105,22 +105,22 @@ def test_there_are_not_more_keys_than_the_bound() -> None:
 
 
 def test_a_change_is_written_and_read(log: EmbeddedLog) -> None:
-    before = queue_flow.read_config(log, NAMES, "q")
+    before = read_config(log, NAMES, "q")
     config = replace(NOTHING, queue_rate=2.0, identity="me")
-    queue_flow.write_config(log, NAMES, before, "activity", config)
-    written = queue_flow.read_config(log, NAMES, "q")
+    write_config(log, NAMES, before, "activity", config)
+    written = read_config(log, NAMES, "q")
     assert written.configs == {"activity": config}
-    assert queue_flow.read_config(log, NAMES, "p").configs == {}
-    queue_flow.write_config(log, NAMES, written, "activity", None)
-    assert queue_flow.read_config(log, NAMES, "q").configs == {}
+    assert read_config(log, NAMES, "p").configs == {}
+    write_config(log, NAMES, written, "activity", None)
+    assert read_config(log, NAMES, "q").configs == {}
 
 
 def test_of_two_changes_at_a_time_one_is_told(log: EmbeddedLog) -> None:
-    before = queue_flow.read_config(log, NAMES, "q")
-    queue_flow.write_config(log, NAMES, before, "workflow", replace(NOTHING, task_type="workflow", identity="a third"))
-    queue_flow.write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=2.0, identity="the other one"))
+    before = read_config(log, NAMES, "q")
+    write_config(log, NAMES, before, "workflow", replace(NOTHING, task_type="workflow", identity="a third"))
+    write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=2.0, identity="the other one"))
     with pytest.raises(CliError, match="was changed by the other one at the same time"):
-        queue_flow.write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=3.0, identity="me"))
+        write_config(log, NAMES, before, "activity", replace(NOTHING, queue_rate=3.0, identity="me"))
 
 
 def test_each_key_shows_what_waits_runs_and_is_blocked() -> None:
@@ -167,4 +167,4 @@ def test_settings_that_cannot_be_read_are_passed_over(log: EmbeddedLog) -> None:
     key = keys.queue_config_key("q", "activity")
     producer.append([NewRecord(NAMES.deployments, partition, key, b"nonsense")]).wait(30.0)
     producer.close()
-    assert queue_flow.read_config(log, NAMES, "q").configs == {}
+    assert read_config(log, NAMES, "q").configs == {}
