@@ -126,6 +126,8 @@ FAILURE_MESSAGE_CHARS_MAX: Final = 16_384
 FAILURE_STACK_TRACE_CHARS_MAX: Final = 16_384
 #: Characters of the failure of a stuck workflow task, as lists show it.
 STUCK_FAILURE_CHARS_MAX: Final = 500
+#: Heartbeat details of all pending activities in one description; what does not fit is left out.
+DESCRIBED_HEARTBEATS_BYTES_MAX: Final = 256 * _KIB
 
 # --- What is read from outside. More is refused before it is decoded. -------------------------------------------------
 
@@ -143,6 +145,9 @@ HELLO_BYTES_MAX: Final = 4 * _KIB
 CODEC_BODY_BYTES_MAX: Final = 64 * _MIB
 #: A task token.
 TASK_TOKEN_BYTES_MAX: Final = 8 * _KIB
+#: Characters of a list filter, and how deep its brackets and NOTs may stand in each other.
+FILTER_CHARS_MAX: Final = 10_000
+FILTER_DEPTH_MAX: Final = 50
 
 # --- The embedded log. More connections, readers and partitions are refused; a writer waits, then gets an error. ------
 
@@ -164,6 +169,11 @@ CREDIT_BYTES: Final = 4 * _MIB
 #: Encoded history that travels with a workflow task; a longer one is fetched in pages of about the second number.
 TASK_HISTORY_BYTES_MAX: Final = 512 * _KIB
 HISTORY_PAGE_BYTES_MAX: Final = 512 * _KIB
+#: Runs and bytes of one page of a list, and runs that are looked at for it, so that a filter that hardly any run
+#: fulfils delays no other question.
+LIST_PAGE_ROWS_MAX: Final = 1_000
+LIST_PAGE_BYTES_MAX: Final = 1 * _MIB
+LIST_EXAMINED_MAX: Final = 20_000
 #: Updates that travel with one workflow task.
 TASK_UPDATES_BYTES_MAX: Final = 1 * _MIB
 #: Appends are cut so that a frame stays below the limit, whatever the framing adds.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from perdure_schemas import limits
+
 __all__ = [
     "And",
     "Between",
@@ -26,11 +28,6 @@ __all__ = [
     "Value",
     "parse",
 ]
-
-#: A filter of more characters is refused before it is parsed.
-FILTER_CHARS_MAX = 10_000
-#: Parentheses and NOTs may stand this deep.
-_DEPTH_MAX = 50
 
 Value = str | int | float | bool
 
@@ -138,8 +135,8 @@ def parse(text: str) -> ListFilter:
     Raises:
         FilterError: it is too long, too deep, or does not follow the grammar.
     """
-    if len(text) > FILTER_CHARS_MAX:
-        raise FilterError(f"the filter has {len(text)} characters; {FILTER_CHARS_MAX} are allowed")
+    if len(text) > limits.FILTER_CHARS_MAX:
+        raise FilterError(f"the filter has {len(text)} characters; {limits.FILTER_CHARS_MAX} are allowed")
     _check_depth(text)
     # Only who filters waits for the parser to be loaded and made.
     from perdure_readside.grammar import parse_checked
@@ -154,5 +151,5 @@ def _check_depth(text: str) -> None:
         depth += (character == "(") - (character == ")")
         deepest = max(deepest, depth)
     negations = text.upper().count("NOT")
-    if deepest > _DEPTH_MAX or negations > _DEPTH_MAX:
-        raise FilterError(f"the filter is nested more than {_DEPTH_MAX} deep: split it")
+    if deepest > limits.FILTER_DEPTH_MAX or negations > limits.FILTER_DEPTH_MAX:
+        raise FilterError(f"the filter is nested more than {limits.FILTER_DEPTH_MAX} deep: split it")

@@ -28,20 +28,15 @@ from perdure_readside.rows import (
     attribute_rows,
     columns,
 )
-from perdure_schemas import codec
+from perdure_schemas import codec, limits
 from perdure_schemas.records import ExecutionSummary, ScheduleSummary, WorkflowStatus
 
 __all__ = ["Change", "ExecutionIndex", "Page", "remove_index"]
 
 _logger = logging.getLogger("perdure.readside")
 
-#: Summaries of one page; one answer has to fit into a record.
-PAGE_ROWS_MAX = 1_000
-PAGE_BYTES_MAX = 1024 * 1024
 #: Of so many rows at most, all may be looked at for a page.
 _RARE_MAX = 20_000
-#: After so many runs a page ends, full or not, so that a filter that hardly any run fulfils delays no other question.
-_EXAMINED_MAX = 20_000
 #: Of memory for the file's pages; 2 MiB, as SQLite has it, make an index of a million runs read and write all the time.
 _CACHE_KIB = 64 * 1024
 #: Pages between two checkpoints of the file.
@@ -218,13 +213,13 @@ class ExecutionIndex:
 
         Args:
             text: the filter; see :mod:`perdure_readside.filters`.
-            page_size: at most this many; also bounded by :data:`PAGE_ROWS_MAX` and :data:`PAGE_BYTES_MAX`.
+            page_size: at most this many; also bounded by ``LIST_PAGE_ROWS_MAX`` and ``LIST_PAGE_BYTES_MAX``.
             page_token: from the page before.
 
         Raises:
             FilterError: the filter or the token makes no sense.
         """
-        rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
+        rows_max = max(1, min(page_size, limits.LIST_PAGE_ROWS_MAX))
         statement = compile_page(parse(text), text, self._kinds, page_token, rows_max + 1, self._is_rare)
         if isinstance(statement, Walk):
             return self._walk(statement, rows_max)
@@ -233,7 +228,7 @@ class ExecutionIndex:
         token = b""
         for row in self._database.execute(statement.sql, statement.parameters):
             size_bytes += len(row[0])
-            if summaries and (len(summaries) == rows_max or size_bytes > PAGE_BYTES_MAX):
+            if summaries and (len(summaries) == rows_max or size_bytes > limits.LIST_PAGE_BYTES_MAX):
                 return Page(summaries, token)
             summaries.append(row[0])
             token = statement.token(row)
@@ -251,7 +246,7 @@ class ExecutionIndex:
                 if not walk.is_behind(start_ms, run_id):
                     continue
                 size_bytes += len(summary)
-                if summaries and (len(summaries) == rows_max or size_bytes > PAGE_BYTES_MAX):
+                if summaries and (len(summaries) == rows_max or size_bytes > limits.LIST_PAGE_BYTES_MAX):
                     return Page(summaries, token)
                 summaries.append(summary)
                 token = walk.token(start_ms, run_id)
@@ -266,7 +261,7 @@ class ExecutionIndex:
                 if held:
                     yield last_ms, held
                     held = []
-                if examined >= _EXAMINED_MAX:
+                if examined >= limits.LIST_EXAMINED_MAX:
                     yield last_ms, None
                 last_ms = start_ms
             if holds:
@@ -291,7 +286,7 @@ class ExecutionIndex:
         Raises:
             FilterError: the filter or the token makes no sense.
         """
-        rows_max = max(1, min(page_size, PAGE_ROWS_MAX))
+        rows_max = max(1, min(page_size, limits.LIST_PAGE_ROWS_MAX))
         try:
             behind = page_token.decode()
         except UnicodeDecodeError:
@@ -303,7 +298,7 @@ class ExecutionIndex:
         last = ""
         for schedule_id, summary in rows:
             size_bytes += len(summary)
-            if summaries and (len(summaries) == rows_max or size_bytes > PAGE_BYTES_MAX):
+            if summaries and (len(summaries) == rows_max or size_bytes > limits.LIST_PAGE_BYTES_MAX):
                 return Page(summaries, last.encode())
             summaries.append(summary)
             last = schedule_id

@@ -15,8 +15,7 @@ from perdure_history.core.state import (
     WorkflowTaskState,
 )
 from perdure_history.core.versioning import deployment_version, effective_behavior
-from perdure_schemas import records
-from perdure_schemas.limits import STUCK_ATTEMPT_MIN, STUCK_FAILURE_CHARS_MAX
+from perdure_schemas import limits, records
 from perdure_schemas.records import (
     Described,
     EventAttributes,
@@ -38,8 +37,6 @@ __all__ = ["CLOSING", "closed_answer", "described", "stuck_reason", "summary"]
 
 #: Fires of a schedule, and its next times, in lists.
 _RECENT_LISTED_MAX = 5
-#: Of all heartbeat details in a description, which has to fit into a record.
-_HEARTBEATS_BYTES_MAX = 256 * 1024
 
 
 def closed_answer(run_id: str, attributes: EventAttributes) -> WorkflowClosed | None:
@@ -98,11 +95,11 @@ CLOSING: dict[type, Callable[[str, Any], WorkflowClosed]] = {
 
 def stuck_reason(task: WorkflowTaskState | None) -> str:
     """Why a run's workflow task fails again and again, in one line; empty if it does not."""
-    if task is None or task.attempt < STUCK_ATTEMPT_MIN or task.last_cause == UNHANDLED_COMMAND:
+    if task is None or task.attempt < limits.STUCK_ATTEMPT_MIN or task.last_cause == UNHANDLED_COMMAND:
         return ""
     message = "" if task.last_failure is None else task.last_failure.message
     reason = f"{task.last_cause}: {message}" if message else task.last_cause or "no worker has answered in time"
-    return " ".join(reason[:STUCK_FAILURE_CHARS_MAX].split())
+    return " ".join(reason[: limits.STUCK_FAILURE_CHARS_MAX].split())
 
 
 def summary(state: RunState, version: int) -> ExecutionSummary:
@@ -182,7 +179,7 @@ def described(state: RunState, version: int) -> Described:
 
 
 def _pending_activities(state: RunState) -> list[PendingActivity]:
-    left_bytes = _HEARTBEATS_BYTES_MAX
+    left_bytes = limits.DESCRIBED_HEARTBEATS_BYTES_MAX
     found: list[PendingActivity] = []
     for activity in state.activities.values():
         details = activity.heartbeat_details

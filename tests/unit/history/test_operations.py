@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure_history.core import answers
+from perdure_schemas import limits
 from perdure_schemas.records import (
     ActivityTask,
     ActivityTaskFailed,
@@ -140,7 +140,7 @@ def test_details_that_would_make_a_description_too_large_are_left_out(monkeypatc
     case.say(ActivityTaskStarted, worker_id="w")
     case.say(ActivityTaskHeartbeat, details=[payload("half"), payload("more")])
     assert case.pending().heartbeat_details == [payload("half"), payload("more")]
-    monkeypatch.setattr(answers, "_HEARTBEATS_BYTES_MAX", len(payload("half").data))
+    monkeypatch.setattr(limits, "DESCRIBED_HEARTBEATS_BYTES_MAX", len(payload("half").data))
     assert case.pending().heartbeat_details == []
     assert case.pending().last_heartbeat_time_ms == case.history.now_ms
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure_readside.filters import (
-    FILTER_CHARS_MAX,
     And,
     Between,
     Comparison,
@@ -22,6 +21,7 @@ from perdure_readside.filters import (
     StartsWith,
     parse,
 )
+from perdure_schemas import limits
 
 EQUAL = Operator.EQUAL
 
@@ -82,7 +82,7 @@ def test_groups_and_orders() -> None:
         ("A AND B = 1", "column 3"),
         ("; DROP TABLE executions", "column 1"),
         ("(" * 60 + "A = 1" + ")" * 60, "deep"),
-        ("x" * (FILTER_CHARS_MAX + 1), "characters"),
+        ("x" * (limits.FILTER_CHARS_MAX + 1), "characters"),
     ],
 )
 def test_what_makes_no_sense_is_said_with_its_place(text: str, said: str) -> None:
@@ -96,3 +96,18 @@ def test_any_text_is_a_filter_or_a_filter_error(text: str) -> None:
         assert isinstance(parse(text), ListFilter)
     except FilterError:
         pass
+
+
+@pytest.mark.parametrize("under", [0, 1])
+def test_filters_end_at_their_bounds(under: int) -> None:
+    depth = limits.FILTER_DEPTH_MAX - under
+    assert parse("(" * depth + "A = 1" + ")" * depth) == parse("A = 1")
+    assert parse("A = 1".ljust(limits.FILTER_CHARS_MAX - under)) == parse("A = 1")
+
+
+def test_a_filter_beyond_a_bound_is_refused() -> None:
+    depth = limits.FILTER_DEPTH_MAX + 1
+    with pytest.raises(FilterError, match="nested more than 50 deep"):
+        parse("(" * depth + "A = 1" + ")" * depth)
+    with pytest.raises(FilterError, match="10000 are allowed"):
+        parse("A = 1".ljust(limits.FILTER_CHARS_MAX + 1))

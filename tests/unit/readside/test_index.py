@@ -17,7 +17,7 @@ from perdure_readside.attributes import Kind
 from perdure_readside.compiling import compile_page
 from perdure_readside.filters import FilterError, parse
 from perdure_readside.index import Change, ExecutionIndex
-from perdure_schemas import codec
+from perdure_schemas import codec, limits
 from perdure_schemas.records import ExecutionSummary, Payload, WorkflowStatus
 from tests.unit.readside.runs import TOPIC, attribute, index_of, listed, parent, put, run
 
@@ -290,8 +290,8 @@ def test_however_a_filter_is_gone_about_it_finds_the_same(
     expected.sort(key=lambda id: found[id].start_ms, reverse="DESC" in order)
     index = index_of([one.as_run(id) for id, one in found.items()])
     text = " AND ".join(conditions)
-    bounds = {"_RARE_MAX": rare_max, "_EXAMINED_MAX": examined_max}
-    with mock.patch.multiple(index_module, **bounds):
+    examined = mock.patch.object(limits, "LIST_EXAMINED_MAX", examined_max)
+    with examined, mock.patch.object(index_module, "_RARE_MAX", rare_max):
         assert listed(index, text + order, page_size) == expected
         assert index.count(text) == [(len(expected), ())]
         assert sum(count for count, _ in index.count(text + " GROUP BY ExecutionStatus")) == len(expected)
@@ -337,7 +337,7 @@ def test_a_page_of_a_rare_value_looks_at_its_runs_alone() -> None:
 
 def test_a_page_ends_after_so_many_runs_and_the_next_goes_on_there() -> None:
     index = index_of([run(f"{number:02}", start_time_ms=number // 2) for number in range(20)])
-    with mock.patch.object(index_module, "_EXAMINED_MAX", 5):
+    with mock.patch.object(limits, "LIST_EXAMINED_MAX", 5):
         page = index.page("HistoryLength > 1000 OR RunId = '03'", 10)
         assert page.summaries == []
         assert page.next_page_token
