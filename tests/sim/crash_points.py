@@ -196,7 +196,9 @@ def _without_faults(scenario: Scenario) -> tuple[_Run, list[Write]]:
 
 def _simulation(scenario: Scenario, *, tracing: bool = False) -> Simulation:
     plans = [scenario.plan]
-    simulation = Simulation(1, plans=plans, faults=[], tracing=tracing, engines=2, workers=1, clients=1, limited=False)
+    simulation = Simulation(
+        1, plans=plans, faults=[], tracing=tracing, engines=2, workers=1, clients=1, limited=False, spread=False
+    )
     simulation.settle_ms = scenario.settle_ms
     return simulation
 

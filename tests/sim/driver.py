@@ -51,8 +51,9 @@ class Outcome:
 class Driver:
     """Does all that is planned to one workflow."""
 
-    def __init__(self, client: Client, plan: Plan, outcome: Outcome) -> None:
+    def __init__(self, client: Client, plan: Plan, outcome: Outcome, task_queue: str = TASK_QUEUE) -> None:
         self._client = client
+        self._task_queue = task_queue
         self._plan = plan
         self._outcome = outcome
         outcome.drivers += 1
@@ -112,7 +113,7 @@ class Driver:
                     Program.run,
                     self._plan.plan,
                     id=self._plan.workflow_id,
-                    task_queue=TASK_QUEUE,
+                    task_queue=self._task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     **signal,

@@ -30,6 +30,8 @@ from tests.sim.world import START_MS, SimCrash, World
 #: How long everything may take when the last fault is over, in virtual milliseconds.
 LIVENESS_MS = 300_000
 _TURNS_MAX = 3_000_000
+#: Of the seeds without limits: in which the task queue is matched in two partitions.
+_SPREAD_SHARE = 0.4
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Simulation:
         partitions: int = 2,
         standbys: bool | None = None,
         limited: bool | None = None,
+        spread: bool | None = None,
     ) -> None:
         self.world = World(seed, tracing=tracing)
         if standbys is None:
@@ -92,6 +95,9 @@ class Simulation:
         #: All settings of the task queue that were ever made; whether there are any, or ``None``: the seed decides.
         self.limits_set: list[TaskQueueConfig] = []
         self._limited = limited
+        #: Where all run; whether it is matched in two partitions, or ``None``: the seed decides.
+        self.task_queue = TASK_QUEUE
+        self._spread = spread
         self._rng = random.Random(f"shape-{seed}")
         self._sizes = (engines, workers, clients)
         self._numbers = Counter[str]()
@@ -128,6 +134,9 @@ class Simulation:
         for spec in TOPICS:
             cluster.log.create(cluster.names.of(spec), spec, cluster.names.partitions)
         self._limited = limit_queue(self, self.world.seed, self._limited)
+        spread = random.Random(f"spread-{self.world.seed}").random() < _SPREAD_SHARE
+        if (spread and not self._limited) if self._spread is None else self._spread:
+            self.task_queue = f"{TASK_QUEUE}~2"
         for number in range(engines):
             engine = cluster.engines[f"engine-{number}"] = EngineProcess(cluster, f"engine-{number}")
             self.world.later(self._rng.random() * 1_000 * number, engine.start)
@@ -149,7 +158,7 @@ class Simulation:
             self.cluster.workers[name] = WorkerProcess(
                 self.cluster,
                 f"{name}.{self._numbers[name]}",
-                TASK_QUEUE,
+                self.task_queue,
                 [program.Program],
                 [program.work, program.quick],
                 max_cached_workflows=cache,
@@ -165,7 +174,7 @@ class Simulation:
 
     def _drive(self, plan: Plan, client: ClientProcess) -> None:
         outcome = self.outcomes[plan.workflow_id]
-        client.run(Driver(client.client, plan, outcome).run())
+        client.run(Driver(client.client, plan, outcome, self.task_queue).run())
         self._driven_by[plan.workflow_id] = client
 
     def kill_engine(self, engine: EngineProcess, down_ms: float) -> None:
