@@ -11,11 +11,13 @@ import hashlib
 import zlib
 from typing import NamedTuple
 
-from perdure_schemas.limits import NAME_CHARS_MAX
+from perdure_schemas.limits import NAME_CHARS_MAX, TASK_QUEUE_PARTITIONS_MAX
 
 MARK_PREFIX = "~mark/"
 #: What the workflow ids of schedules begin with; no workflow may have such an id.
 SCHEDULE_PREFIX = "~schedule/"
+#: What may stand behind the tilde in the name of a task queue.
+_PART_COUNTS = frozenset(str(count) for count in range(1, TASK_QUEUE_PARTITIONS_MAX + 1))
 
 
 class FencedKey(NamedTuple):
@@ -29,6 +31,28 @@ class FencedKey(NamedTuple):
 def partition_of(key: str, partition_count: int) -> int:
     """The partition of ``key``: CRC-32 of its UTF-8 bytes, as librdkafka's ``consistent`` partitioner has it."""
     return zlib.crc32(key.encode()) % partition_count
+
+
+def queue_partitions(task_queue: str, partition_count: int) -> tuple[int, ...]:
+    """The partitions in which a task queue is matched: one, or as many as its name says behind a tilde (``orders~4``).
+
+    That it stands in the name makes it known to everybody who routes, at any time and after any takeover.
+    """
+    home = partition_of(task_queue, partition_count)
+    name, _, count = task_queue.rpartition("~")
+    if not name or count not in _PART_COUNTS:
+        return (home,)
+    return tuple((home + number) % partition_count for number in range(min(int(count), partition_count)))
+
+
+def queue_partition(task_queue: str, workflow_id: str, partition_count: int) -> int:
+    """The partition for the tasks of a workflow in a task queue: always the same one."""
+    return one_of(queue_partitions(task_queue, partition_count), workflow_id)
+
+
+def one_of(partitions: tuple[int, ...], workflow_id: str) -> int:
+    """The one for a workflow, of the partitions that :func:`queue_partitions` gave."""
+    return partitions[0] if len(partitions) == 1 else partitions[partition_of(workflow_id, len(partitions))]
 
 
 def fenced_key(record_id: str, source_partition: int, epoch: int) -> bytes:

@@ -203,6 +203,8 @@ STATE_AGE_MS_MAX: Final = 23 * 3_600_000
 
 # --- Workers. What is beyond counts as the bound. ---------------------------------------------------------------------
 
+#: Partitions of one task queue, behind the tilde in its name; a name that asks for more is a name like any other.
+TASK_QUEUE_PARTITIONS_MAX: Final = 64
 #: Slots of one kind that one worker may offer, so how many tasks it is dispatched at once.
 WORKER_SLOTS_MAX: Final = 10_000
 #: Activities that one answer of a workflow task schedules and its worker begins by itself: the others are shared out.

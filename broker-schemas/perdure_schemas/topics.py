@@ -89,7 +89,7 @@ HISTORY = TopicSpec(
 )
 TASKS = TopicSpec(
     name="tasks",
-    partitioned_by="task queue",
+    partitioned_by="task queue; one with a count in its name has several, by workflow id",
     key="<task id>@<history partition>.<epoch>",
     cleanup=Cleanup.COMPACT,
     records=("TaskRecord", "OwnerMark"),
@@ -107,7 +107,7 @@ TIMERS = TopicSpec(
 )
 WORKERS = TopicSpec(
     name="workers",
-    partitioned_by="task queue",
+    partitioned_by="task queue; one with a count in its name has several, which all get it",
     key="worker id",
     cleanup=Cleanup.DELETE,
     records=("WorkerHeartbeat", "WorkerStopped"),

@@ -269,13 +269,9 @@ def delete_version(log: Log, names: TopicNames, deployment: Deployment, build_id
     producer = log.producer("deployments")
     try:
         tombstones = [
-            NewRecord(
-                names.deployments,
-                keys.partition_of(queue, names.partitions),
-                keys.version_seen_key(version, queue),
-                None,
-            )
+            NewRecord(names.deployments, partition, keys.version_seen_key(version, queue), None)
             for queue in sorted(deployment.versions[build_id])
+            for partition in keys.queue_partitions(queue, names.partitions)
         ]
         _wait(producer.append(tombstones), names)
     finally:

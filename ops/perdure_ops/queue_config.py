@@ -165,7 +165,7 @@ def read_config(log: Log, names: TopicNames, name: str) -> ConfigView:
         LogError: the log cannot be read.
     """
     view = ConfigView(name)
-    scan = TopicScan(log, names, [DEPLOYMENTS], partition=keys.partition_of(name, names.partitions))
+    scan = TopicScan(log, names, [DEPLOYMENTS], partitions=[keys.partition_of(name, names.partitions)])
     try:
         for record in scan.to_end():
             view.take(record)
@@ -209,7 +209,7 @@ def _between(log: Log, names: TopicNames, before: ConfigView, task_type: str, of
     """Who changed the settings between our look at them and our change; empty: nobody did."""
     view, known = ConfigView(before.name), before.offsets.get(task_type, -1)
     who = ""
-    scan = TopicScan(log, names, [DEPLOYMENTS], partition=keys.partition_of(before.name, names.partitions))
+    scan = TopicScan(log, names, [DEPLOYMENTS], partitions=[keys.partition_of(before.name, names.partitions)])
     try:
         for record in scan.to_end():
             view.take(record)

@@ -17,7 +17,7 @@ from perdure_ops.opening import opened
 from perdure_ops.output import OutputFormat, iso, print_fields, print_rows
 from perdure_ops.queue_config import ConfigView, Wanted, read_config, unset, write_config
 from perdure_runtime.clock import wall_clock_ms
-from perdure_schemas import limits
+from perdure_schemas import keys, limits
 from perdure_schemas.records import FairnessKeyConfig, TaskQueueConfig, TaskRecord
 
 __all__ = ["KEY_COLUMNS", "change_config", "key_rows", "show_config", "unset_config"]
@@ -32,11 +32,17 @@ def change_config(
     """Change what is set for tasks of a type in a task queue, and print it.
 
     Raises:
-        CliError: a value is none, or somebody else changed it at the same time.
+        CliError: a value is none, the task queue is in several partitions, or somebody else changed it at the same
+            time.
     """
     _check(name, task_type)
     wanted.apply(unset(name, task_type))  # what is wrong with it is said before anybody is asked
     with opened(address, namespace) as (log, names):
+        if len(keys.queue_partitions(name, names.partitions)) > 1:
+            raise CliError(
+                f"task queue {name!r} is matched in several partitions, each of which would count for itself:"
+                " limits and weights are for task queues in one partition"
+            )
         before = read_config(log, names, name)
         config = wanted.apply(before.configs.get(task_type) or unset(name, task_type))
         config = replace(config, time_ms=wall_clock_ms(), identity=_identity())

@@ -88,10 +88,8 @@ class TaskQueues:
 
     def workers(self, now_ms: int) -> list[WorkerHeartbeat]:
         """The living workers, by task queue and identity, as their newest heartbeats say."""
-        beats = self._workers.heartbeats
-        for worker_id in [id_ for id_, beat in beats.items() if beat.time_ms <= now_ms - FORGOTTEN_MS]:
-            del beats[worker_id]
-        living = (beat for beat in beats.values() if beat.time_ms > now_ms - SILENT_MS)
+        heard_of = self._workers.heartbeats(now_ms - FORGOTTEN_MS).values()
+        living = (beat for beat in heard_of if beat.time_ms > now_ms - SILENT_MS)
         return sorted(living, key=lambda beat: (beat.task_queue, beat.identity, beat.worker_id))
 
     def queues(self, now_ms: int) -> list[QueueState]:

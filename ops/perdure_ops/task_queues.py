@@ -7,10 +7,12 @@ Called by the commands ``task-queue describe`` and ``worker list``.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from perdure_ops.audit.reading import TopicScan
 from perdure_ops.errors import CliError
@@ -24,7 +26,7 @@ from perdure_runtime.fenced import admitted_key
 from perdure_runtime.log import LogRecord
 from perdure_schemas import codec, keys
 from perdure_schemas.records import TaskRecord, WorkerHeartbeat, WorkerStopped
-from perdure_schemas.topics import DEPLOYMENTS, TASKS, WORKERS, TopicNames
+from perdure_schemas.topics import DEPLOYMENTS, TASKS, WORKERS
 
 __all__ = ["QueueView", "WorkersView", "describe_queue", "list_workers"]
 
@@ -44,9 +46,12 @@ RATE_WINDOW_MS = 60_000
 
 @dataclass
 class WorkersView:
-    """Workers by their last heartbeat. Takes the records of ``workers``."""
+    """Workers by their last heartbeat. Takes the records of ``workers``.
 
-    heartbeats: dict[str, WorkerHeartbeat] = field(default_factory=dict)
+    One whose task queue is matched in several partitions sends a heartbeat to each, with its share of the slots.
+    """
+
+    _heartbeats: dict[str, dict[int, WorkerHeartbeat]] = field(default_factory=dict)
 
     def take(self, record: LogRecord) -> None:
         """Take in a record; what cannot be read changes nothing."""
@@ -55,19 +60,35 @@ class WorkersView:
         except (codec.DecodeError, ValueError):
             return
         if isinstance(value, WorkerHeartbeat):
-            self.heartbeats[value.worker_id] = value
+            self._heartbeats.setdefault(value.worker_id, {})[record.partition] = value
         elif isinstance(value, WorkerStopped):
-            self.heartbeats.pop(value.worker_id, None)
+            self._heartbeats.pop(value.worker_id, None)
+
+    def heartbeats(self, after_ms: int) -> dict[str, WorkerHeartbeat]:
+        """The workers that were heard of since then, by id: what they said to all partitions. Others are forgotten."""
+        found = {worker_id: _together(list(beats.values())) for worker_id, beats in self._heartbeats.items()}
+        for worker_id in [worker_id for worker_id, beat in found.items() if beat.time_ms <= after_ms]:
+            del found[worker_id], self._heartbeats[worker_id]
+        return found
 
     def rows(self, now_ms: int, task_queue: str | None = None) -> list[dict[str, Any]]:
         """The workers that were heard of in the last minute, by queue and identity."""
-        found = [
-            beat
-            for beat in self.heartbeats.values()
-            if beat.time_ms > now_ms - FORGOTTEN_MS and task_queue in (None, beat.task_queue)
-        ]
+        heard_of = self.heartbeats(now_ms - FORGOTTEN_MS).values()
+        found = [beat for beat in heard_of if task_queue in (None, beat.task_queue)]
         found.sort(key=lambda beat: (beat.task_queue, beat.identity, beat.worker_id))
         return [_worker_row(beat, now_ms) for beat in found]
+
+
+def _together(beats: list[WorkerHeartbeat]) -> WorkerHeartbeat:
+    newest = max(beats, key=lambda beat: beat.time_ms)
+    if len(beats) == 1:
+        return newest
+    return replace(
+        newest,
+        workflow_slots=sum(beat.workflow_slots for beat in beats),
+        activity_slots=sum(beat.activity_slots for beat in beats),
+        held=[held for beat in beats for held in beat.held],
+    )
 
 
 def _worker_row(beat: WorkerHeartbeat, now_ms: int) -> dict[str, Any]:
@@ -91,7 +112,7 @@ def _worker_row(beat: WorkerHeartbeat, now_ms: int) -> dict[str, Any]:
 
 @dataclass
 class QueueView:
-    """What one task queue has outstanding. Takes the records of its partition of ``tasks``, in their order.
+    """What one task queue has outstanding. Takes the records of its partitions of ``tasks``, in their order.
 
     Args:
         name: the task queue.
@@ -103,12 +124,12 @@ class QueueView:
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     added: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
-    _fence: Fence = field(default_factory=Fence)
+    _fences: defaultdict[int, Fence] = field(default_factory=lambda: defaultdict(Fence))
 
     def take(self, record: LogRecord) -> None:
         """Take in a record; what cannot be read, or is void, changes nothing."""
         try:
-            key = admitted_key(self._fence, record)
+            key = admitted_key(self._fences[record.partition], record)
             value = None if record.value is None else codec.decode(record.value)
         except (codec.DecodeError, ValueError):
             return
@@ -159,9 +180,8 @@ def describe_queue(address: str, namespace: str, name: str, output: OutputFormat
             names.workers: workers,
             names.deployments: config,
         }
-        # All of a queue is in one partition of each topic.
-        partition = keys.partition_of(name, names.partitions)
-        scan = TopicScan(log, names, [TASKS, WORKERS, DEPLOYMENTS], partition=partition)
+        partitions = keys.queue_partitions(name, names.partitions)
+        scan = TopicScan(log, names, [TASKS, WORKERS, DEPLOYMENTS], partitions=partitions)
         try:
             for record in scan.to_end():
                 views[record.topic].take(record)
@@ -169,9 +189,10 @@ def describe_queue(address: str, namespace: str, name: str, output: OutputFormat
             scan.close()
     rows = workers.rows(now_ms, name)
     alive = {row["worker_id"] for row in rows if row["state"] != "silent"}
-    running = [held.task_id for worker_id in alive for held in workers.heartbeats[worker_id].held]
+    living = [beat for worker_id, beat in workers.heartbeats(now_ms - FORGOTTEN_MS).items() if worker_id in alive]
+    running = [held.task_id for beat in living for held in beat.held]
     types = queue.rows(running)
-    by_key = key_rows(queue.tasks, running, _free_slots(workers.heartbeats[one] for one in alive), config)
+    by_key = key_rows(queue.tasks, running, _free_slots(living), config)
     if not rows and not queue.tasks and not config.configs:
         raise CliError(
             f"nothing waits in task queue {name!r} of namespace {namespace}, and no worker serves it; check the name"
@@ -205,14 +226,11 @@ def list_workers(address: str, namespace: str, task_queue: str | None, output: O
     """Print the workers of a namespace, or of one of its task queues."""
     with opened(address, namespace) as (log, names):
         workers = WorkersView()
-        scan = TopicScan(log, names, [WORKERS], partition=_partition_of(task_queue, names))
+        partitions = None if task_queue is None else keys.queue_partitions(task_queue, names.partitions)
+        scan = TopicScan(log, names, [WORKERS], partitions=partitions)
         try:
             for record in scan.to_end():
                 workers.take(record)
         finally:
             scan.close()
     print_rows(workers.rows(wall_clock_ms(), task_queue), output, WORKER_COLUMNS)
-
-
-def _partition_of(task_queue: str | None, names: TopicNames) -> int | None:
-    return None if task_queue is None else keys.partition_of(task_queue, names.partitions)

@@ -238,7 +238,7 @@ class Audit:
             for task_id, task_queue in run.tasks().items():
                 waited_for.add(task_id)
                 if task_id not in things or not things[task_id].live:
-                    partition = keys.partition_of(task_queue, self._names.partitions)
+                    partition = keys.queue_partition(task_queue, run.workflow_id, self._names.partitions)
                     message = f"the run waits for task {task_id!r}, which is not in partition {partition} of `tasks`"
                     yield Breach("task-lost", message, *run.place, run.workflow_id, run.run_id)
         for task_id, thing in things.items():
@@ -321,5 +321,6 @@ def _left_keys(thing_id: str, thing: Thing) -> Iterator[Breach]:
 
 
 def _right_partition(value: TaskRecord | TimerRecord, partitions: int) -> int:
-    owner = value.task_queue if isinstance(value, TaskRecord) else value.workflow_id
-    return keys.partition_of(owner, partitions)
+    if isinstance(value, TaskRecord):
+        return keys.queue_partition(value.task_queue, value.workflow_id, partitions)
+    return keys.partition_of(value.workflow_id, partitions)

@@ -41,7 +41,7 @@ class TopicScan:
         names: the namespace, with its number of partitions.
         topics: which of its topics.
         told: called about once a second with how far it has come.
-        partition: only this one of each topic; all if not given.
+        partitions: only these of each topic; all if not given.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class TopicScan:
         names: TopicNames,
         topics: Iterable[TopicSpec],
         told: Callable[[Progress], None] = lambda _: None,
-        partition: int | None = None,
+        partitions: Iterable[int] | None = None,
     ) -> None:
         self._log = log
         self._told = told
         self._places = [
             TopicPartition(names.of(spec), number)
             for spec in topics
-            for number in (range(names.partitions) if partition is None else (partition,))
+            for number in (range(names.partitions) if partitions is None else partitions)
         ]
         #: Read while waiting, and not handed out yet.
         self._held: list[LogRecord] = []

@@ -321,7 +321,7 @@ def _require(acknowledgement: Ack, what: str) -> None:
 
 def _read(log: Log, names: TopicNames, specs: Iterable[TopicSpec], partition: int | None = None) -> Iterator[LogRecord]:
     """All records of some topics up to where they end now, those of a partition in order."""
-    scan = TopicScan(log, names, specs, partition=partition)
+    scan = TopicScan(log, names, specs, partitions=None if partition is None else [partition])
     try:
         yield from scan.to_end()
     finally:

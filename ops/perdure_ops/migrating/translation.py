@@ -128,8 +128,8 @@ class Translation:
         """A task, which is sent to its queue's partition, in the name of its workflow's."""
         value = codec.decode_as(record.value, TaskRecord)
         assert record.value is not None
-        partition, source = self._partition_of(value.task_queue), self._partition_of(value.workflow_id)
-        return self._fenced(self._target.tasks, partition, record, record.value, source)
+        partition = keys.queue_partition(value.task_queue, value.workflow_id, self._partitions)
+        return self._fenced(self._target.tasks, partition, record, record.value, self._partition_of(value.workflow_id))
 
     def timer(self, record: LogRecord) -> NewRecord:
         """A run's armed wake-up."""
@@ -183,8 +183,9 @@ class Translation:
                 key = keys.routing_key(name)
                 yield NewRecord(self._target.deployments, partition, key, new, _time_ms(record))
         for key, (task_queue, record) in sorted(of_queues.items(), key=lambda item: item[0]):
-            partition = self._partition_of(task_queue)
-            yield NewRecord(self._target.deployments, partition, key, record.value, _time_ms(record), record.headers)
+            time_ms = _time_ms(record)
+            for partition in keys.queue_partitions(task_queue, self._partitions):
+                yield NewRecord(self._target.deployments, partition, key, record.value, time_ms, record.headers)
 
     def dead_letter(self, record: LogRecord) -> NewRecord:
         """A dead letter as it is: it names the place where its record stood."""

@@ -196,6 +196,12 @@ def test_what_is_no_filter(path: str, folder: Path, run: Run, capsys: pytest.Cap
     assert "filter" in error
 
 
+def test_limits_for_a_task_queue_in_several_partitions(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--address", run.address, "-n", run.namespace)
+    error = told(capsys, "task-queue", "config", "set", "orders~2", "--queue-rps-limit", "1", *where)
+    assert "task queue 'orders~2' is matched in several partitions" in error
+
+
 def test_every_command_is_among_those_above() -> None:
     """Each has at least one wrong use of its own, beside options that there are not."""
     tested = {

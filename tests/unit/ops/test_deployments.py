@@ -11,7 +11,14 @@ from msgspec.structs import replace
 
 from perdure.client import Client, WorkflowExecutionCount, WorkflowExecutionCountAggregationGroup
 from perdure_ops import cli, deployments
-from perdure_ops.deployments import Deployment, VersionStatus, read_deployments, with_current, with_ramping
+from perdure_ops.deployments import (
+    Deployment,
+    VersionStatus,
+    delete_version,
+    read_deployments,
+    with_current,
+    with_ramping,
+)
 from perdure_ops.errors import CliError
 from perdure_readside.folding import Folder
 from perdure_readside.index import ExecutionIndex
@@ -315,3 +322,18 @@ def test_a_version_retires_when_it_is_neither_current_nor_ramping_any_more() -> 
     assert found.routing.retired_ms == {"2": 30, "3": 50}
     assert found.status("3", {}) is VersionStatus.DRAINED
     assert found.status("2", {"d.2": 1}) is VersionStatus.DRAINING
+
+
+def test_a_version_is_forgotten_in_all_partitions_of_a_task_queue(log: EmbeddedLog) -> None:
+    producer = log.producer("test")
+    seen = DeploymentVersionSeen(deployment_name="d", build_id="1", task_queue="q~2", time_ms=1)
+    partitions = keys.queue_partitions("q~2", NAMES.partitions)
+    key = keys.version_seen_key("d.1", "q~2")
+    assert len(partitions) == 2
+    records = [NewRecord(NAMES.deployments, number, key, codec.encode(seen)) for number in partitions]
+    assert producer.append(records).wait(30.0)
+    producer.close()
+    deployment = read_deployments(log, NAMES)["d"]
+    assert deployment.versions == {"1": {"q~2"}}
+    delete_version(log, NAMES, deployment, "1")
+    assert "d" not in read_deployments(log, NAMES) or not read_deployments(log, NAMES)["d"].versions

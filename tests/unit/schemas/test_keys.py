@@ -91,3 +91,29 @@ def test_ids_of_one_run_are_distinct(run: object, event_id: int, attempt: int) -
 def test_each_attempt_has_a_task_id_of_its_own() -> None:
     assert keys.activity_task_id("r", 5, 1) != keys.activity_task_id("r", 5, 2) != keys.activity_task_id("r", 51, 2)
     assert keys.workflow_task_id("r", 5, 1) != keys.workflow_task_id("r", 5, 2)
+
+
+@given(_ids, st.integers(1, 100))
+def test_a_task_queue_is_in_one_partition_unless_its_name_says_more(name: str, partitions: int) -> None:
+    for plain in (name, f"{name}~0", f"{name}~03", f"{name}~65", f"{name}~1", f"{name}~", "~4"):
+        assert keys.queue_partitions(plain, partitions) == (keys.partition_of(plain, partitions),)
+
+
+@given(_ids.filter(bool), st.integers(2, 64), st.integers(1, 100), _ids)
+def test_a_task_queue_has_as_many_partitions_as_its_name_says_or_there_are(
+    name: str, count: int, partitions: int, workflow_id: str
+) -> None:
+    task_queue = f"{name}~{count}"
+    found = keys.queue_partitions(task_queue, partitions)
+    assert found[0] == keys.partition_of(task_queue, partitions)
+    assert len(set(found)) == len(found) == min(count, partitions)
+    assert set(found) <= set(range(partitions))
+    assert keys.queue_partition(task_queue, workflow_id, partitions) in found
+
+
+def test_workflows_are_spread_over_the_partitions_of_a_task_queue() -> None:
+    counts = [0] * 8
+    for number in range(4_000):
+        counts[keys.queue_partition("orders~4", f"order-{number}", 8)] += 1
+    assert [count > 0 for count in counts].count(True) == 4
+    assert max(counts) < 1_200

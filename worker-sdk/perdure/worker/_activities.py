@@ -42,6 +42,7 @@ from perdure.worker._options import WorkerOptions
 from perdure.worker._outbox import Outbox, Outgoing
 from perdure.worker._shared_state import ProcessRun
 from perdure.worker._timers import TimerThread
+from perdure_schemas.keys import queue_partition
 from perdure_schemas.records import (
     ActivityLeftOpen,
     ActivityOptions,
@@ -246,8 +247,9 @@ class Activities:
         self._slots.promise(-len(begun))
         if self._stopping:
             return  # they come to another worker
-        now_ms = self._connection.now_ms()
-        self.start([(run, task) for run, task in begun if self._inbox.hold(run.task_id, now_ms)])
+        now_ms, partitions = self._connection.now_ms(), self._connection.names.partitions
+        partition = queue_partition(self._options.task_queue, begun[0][0].workflow_id, partitions)
+        self.start([(run, task) for run, task in begun if self._inbox.hold(run.task_id, partition, now_ms)])
 
     # --- async attempts -------------------------------------------------------------------------------------------
 

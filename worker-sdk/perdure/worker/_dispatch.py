@@ -20,20 +20,17 @@ from perdure.worker._code_tasks import CodeTasks
 from perdure.worker._histories import CodeTask
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalEvent
-from perdure.worker._options import WorkerOptions
 from perdure.worker._outbox import Outbox, Outgoing
+from perdure.worker._registration import Registration
 from perdure.worker._timers import TimerThread
-from perdure_runtime.log import Log, LogError, LogRecord, NewRecord, Producer, Reader, TopicPartition
+from perdure_runtime.log import Log, LogError, LogRecord, Reader
 from perdure_schemas import codec
-from perdure_schemas.keys import is_activity_task, partition_of
 from perdure_schemas.records import (
     ActivityTask,
     CancelActivity,
     Dispatch,
     QueryTask,
     RunTask,
-    WorkerHeartbeat,
-    WorkerStopped,
     WorkflowTask,
 )
 from perdure_schemas.topics import WORK
@@ -48,102 +45,6 @@ _ANSWERS_PER_APPEND_MAX = 8
 _REOPEN_DELAY_S = 1.0
 _TOPIC_TIMEOUT_S = 10.0
 _TOPIC_RETRY_S = 0.1
-
-
-class Registration:
-    """Tells matching that the worker lives, and what it holds.
-
-    Args:
-        worker_id: The worker.
-        options: Its options.
-        connection: Knows the topics.
-        producer: Takes the heartbeats.
-        inbox: Knows the tasks held.
-    """
-
-    def __init__(
-        self, worker_id: str, options: WorkerOptions, connection: Connection, producer: Producer, inbox: Inbox
-    ) -> None:
-        self._worker_id = worker_id
-        self._options = options
-        self._version = options.routed_version
-        self._producer = producer
-        self._inbox = inbox
-        self._now_ms = connection.now_ms
-        names = connection.names
-        self.inbox_partition = TopicPartition(names.work(options.task_queue), partition_of(worker_id, names.partitions))
-        self._target = TopicPartition(names.workers, partition_of(options.task_queue, names.partitions))
-        self.draining = False
-        #: As they were said last: of workflow tasks, and of activities.
-        self._slots_said = (0, 0)
-
-    def slots(self) -> dict[str, tuple[int, int]]:
-        """By kind, for metrics: how many slots there are, and how many are used. May be called from any thread."""
-        held = self._inbox.held()
-        activities = sum(1 for one in held if is_activity_task(one.task_id))
-        workflow_slots, activity_slots = self._slots_said
-        return {
-            "WorkflowWorker": (workflow_slots, len(held) - activities),
-            "ActivityWorker": (activity_slots, activities),
-        }
-
-    def heartbeat(self, *, probed: bool = False) -> None:
-        """Say that the worker lives. A log that is away makes no error here: the next heartbeat follows.
-
-        Args:
-            probed: It is the answer to a new matching owner, which must also know what was finished just now.
-        """
-        # Read before what is held: a task that comes in between must not look as if it was here and done.
-        epoch, number = self._inbox.last_dispatch
-        held = self._inbox.held()
-        activities_held = sum(1 for one in held if is_activity_task(one.task_id))
-        tuner, options = self._options.tuner, self._options
-        self._slots_said = (
-            tuner.workflow.slots(len(held) - activities_held) if options.workflows else 0,
-            tuner.activity.slots(activities_held) if options.has_activities else 0,
-        )
-        self._append(
-            WorkerHeartbeat(
-                worker_id=self._worker_id,
-                task_queue=self._options.task_queue,
-                identity=self._options.identity,
-                inbox_partition=self.inbox_partition.partition,
-                workflow_slots=self._slots_said[0],
-                activity_slots=self._slots_said[1],
-                held=held,
-                last_dispatch_epoch=epoch,
-                last_dispatch_number=number,
-                finished=self._inbox.finished() if probed else [],
-                time_ms=self._now_ms(),
-                draining=self.draining,
-                queue_activities_per_second=self._options.queue_activities_per_second,
-                activities_per_second=self._options.activities_per_second,
-                deployment_name=self._version[0],
-                build_id=self._version[1],
-            )
-        )
-
-    def stopped(self) -> None:
-        """Say that the worker is gone."""
-        epoch, number = self._inbox.last_dispatch
-        self._append(
-            WorkerStopped(
-                worker_id=self._worker_id,
-                task_queue=self._options.task_queue,
-                time_ms=self._now_ms(),
-                last_dispatch_epoch=epoch,
-                last_dispatch_number=number,
-                deployment_name=self._version[0],
-                build_id=self._version[1],
-            )
-        )
-
-    def _append(self, message: WorkerHeartbeat | WorkerStopped) -> None:
-        record = NewRecord(self._target.topic, self._target.partition, self._worker_id.encode(), codec.encode(message))
-        try:
-            self._producer.append([record])
-        except LogError as error:
-            _logger.warning("event=heartbeat_unsent worker=%s reason=%r", self._worker_id, str(error))
 
 
 class DispatchThread:
@@ -327,7 +228,7 @@ class DispatchThread:
         admitted = self._inbox.admit(dispatch)
         if admitted and isinstance(body, RunTask):
             try:
-                self._take_task(body, code_tasks, activities)
+                self._take_task(body, dispatch.source_partition, code_tasks, activities)
             finally:
                 self._inbox.note(dispatch)
             return
@@ -341,12 +242,16 @@ class DispatchThread:
             self._registration.heartbeat(probed=True)
 
     def _take_task(
-        self, run: RunTask, code_tasks: list[CodeTask], activities: list[tuple[RunTask, ActivityTask]]
+        self,
+        run: RunTask,
+        partition: int,
+        code_tasks: list[CodeTask],
+        activities: list[tuple[RunTask, ActivityTask]],
     ) -> None:
         task = codec.decode(run.task)
         if not isinstance(task, (ActivityTask, WorkflowTask, QueryTask)):
             raise codec.DecodeError(f"a {type(task).__name__} was dispatched as a task")
-        if not self._inbox.hold(run.task_id, self._now_ms()):
+        if not self._inbox.hold(run.task_id, partition, self._now_ms()):
             return  # an activity that was begun by the worker itself, just now
         if isinstance(task, ActivityTask):
             activities.append((run, task))

@@ -22,13 +22,14 @@ from perdure.client import Client
 from perdure.worker._activities import Activities
 from perdure.worker._code_tasks import CodeTasks
 from perdure.worker._codec import Codec
-from perdure.worker._dispatch import DispatchThread, Registration
+from perdure.worker._dispatch import DispatchThread
 from perdure.worker._inbox import Inbox
 from perdure.worker._local_activities import LocalActivityRunner
 from perdure.worker._metrics import WorkerGauges, WorkerMetrics
 from perdure.worker._options import WorkerOptions, options_of
 from perdure.worker._outbox import Outbox
 from perdure.worker._plugin import WorkerConfig, run_in_plugins, worker_plugins
+from perdure.worker._registration import Registration
 from perdure.worker._shared_state import SharedStateManager
 from perdure.worker._timers import TimerThread
 from perdure.worker._tuning import WorkerTuner
@@ -49,7 +50,7 @@ class Worker:
 
     Args:
         client: A connected client; its namespace and data converter are the worker's.
-        task_queue: The task queue.
+        task_queue: The task queue. One that ends in ``~4`` is matched in four partitions; see ``docs/flow-control.md``.
         activities: Functions, bound methods or callable objects marked with ``activity.defn``.
         workflows: Classes marked with ``workflow.defn``.
         activity_executor: Runs synchronous activities; needed if there are any.
