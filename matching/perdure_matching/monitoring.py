@@ -20,6 +20,8 @@ from perdure_runtime.metrics import (
     QUEUE_WORKERS,
     Sample,
 )
+from perdure_schemas.keys import queue_partitions
+from perdure_schemas.topics import TopicNames
 
 __all__ = ["queue_samples"]
 
@@ -27,11 +29,19 @@ _KINDS = {int(SlotKind.WORKFLOW): "workflow", int(SlotKind.ACTIVITY): "activity"
 _WAITING = frozenset((Phase.QUEUED, Phase.STICKY))
 
 
-def queue_samples(state: MatchingState, namespace: str, now_ms: int) -> list[Sample]:
-    """The samples of all task queues of a partition. The versions of a queue are added up."""
+def queue_samples(state: MatchingState, names: TopicNames, partition: int, now_ms: int) -> list[Sample]:
+    """The samples of all task queues of a partition.
+
+    The versions of a queue are added up, and so are its partitions, which have the same workers: the first one counts
+    them.
+    """
+    namespace = names.namespace
     samples: list[Sample] = []
     waiting: set[tuple[str, int]] = set()
     for queue in list(state.queues.values()):
+        if queue_partitions(queue.name, names.partitions)[0] == partition:
+            living = sum(not worker.gone for worker in list(queue.workers.values()))
+            samples.append(Sample(QUEUE_WORKERS, (namespace, queue.name), living))
         for sample in _of_queue(queue, namespace):
             samples.append(sample)
             if sample.metric is BACKLOG_COUNT and sample.value:
@@ -44,7 +54,6 @@ def queue_samples(state: MatchingState, namespace: str, now_ms: int) -> list[Sam
 
 def _of_queue(queue: TaskQueue, namespace: str) -> Iterator[Sample]:
     workers = [worker for worker in list(queue.workers.values()) if not worker.gone]
-    yield Sample(QUEUE_WORKERS, (namespace, queue.name), len(workers))
     for kind, name in _KINDS.items():
         labels = (namespace, queue.name, name)
         count = len(queue.backlog[kind])

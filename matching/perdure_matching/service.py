@@ -215,7 +215,7 @@ class MatchingPartition:
 
     def samples(self) -> list[Sample]:
         """See :class:`perdure_runtime.handler.Measured`."""
-        return queue_samples(self.state, self._names.namespace, self._clock())
+        return queue_samples(self.state, self._names, self._partition, self._clock())
 
     def checkpoint(self) -> int | None:
         """Stage what changed; returns the offset of ``tasks`` to commit."""

@@ -25,11 +25,15 @@ __all__ = ["RecorderCollector", "SampleCollector", "UserCollector", "families_of
 
 
 def families_of(samples: Iterable[Sample]) -> Iterator[Family]:
-    """Counters and gauges as Prometheus' client has them; what several say of one series is added up."""
+    """Counters and gauges as Prometheus' client has them.
+
+    What several say of one series is added up; of a maximum the largest counts.
+    """
     sums: dict[Metric, dict[tuple[str, ...], float]] = {}
     for metric, labels, value in samples:
         series = sums.setdefault(metric, {})
-        series[labels] = series.get(labels, 0.0) + value
+        known = series.get(labels, 0.0)
+        series[labels] = max(known, value) if metric.is_maximum else known + value
     for metric, series in sums.items():
         family: CounterMetricFamily | GaugeMetricFamily
         if metric.kind is Kind.COUNTER:

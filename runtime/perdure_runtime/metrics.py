@@ -43,6 +43,7 @@ class Metric:
         labels: their names, in order.
         process: who exports it: ``engine`` (``perdure server`` and ``perdure dev``) or ``worker``.
         bounds_s: of a histogram: the upper bounds of its buckets, in seconds.
+        is_maximum: of what several partitions say of one series the largest counts, and not the sum.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Metric:
     labels: tuple[str, ...]
     process: str
     bounds_s: tuple[float, ...] = ()
+    is_maximum: bool = False
 
 
 #: Every metric of the platform, by name.
@@ -65,6 +67,7 @@ def declare(
     *,
     process: str = "engine",
     bounds_s: tuple[float, ...] = SHORT_S,
+    is_maximum: bool = False,
 ) -> Metric:
     """Declare a metric; see :class:`Metric`.
 
@@ -73,7 +76,7 @@ def declare(
     """
     if name in DECLARED:
         raise ValueError(f"metric {name} is declared twice")
-    metric = Metric(name, kind, text, labels, process, bounds_s if kind is Kind.HISTOGRAM else ())
+    metric = Metric(name, kind, text, labels, process, bounds_s if kind is Kind.HISTOGRAM else (), is_maximum)
     DECLARED[name] = metric
     return metric
 
@@ -255,7 +258,11 @@ DISPATCH_LATENCY = declare(
 )
 BACKLOG_COUNT = declare("perdure_approximate_backlog_count", Kind.GAUGE, "Tasks that wait for a worker.", _QUEUE)
 BACKLOG_AGE = declare(
-    "perdure_approximate_backlog_age_seconds", Kind.GAUGE, "For how long the oldest of them has waited.", _QUEUE
+    "perdure_approximate_backlog_age_seconds",
+    Kind.GAUGE,
+    "For how long the oldest of them has waited.",
+    _QUEUE,
+    is_maximum=True,
 )
 BACKLOG_BLOCKED = declare(
     "perdure_task_queue_blocked", Kind.GAUGE, "Tasks that limits of their task queue or fairness key hold back.", _QUEUE
