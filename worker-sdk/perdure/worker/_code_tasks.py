@@ -126,9 +126,10 @@ class CodeTasks:
             else:
                 body = self._answer_query(code_task.run, code_task.task, records)
         except HistoryIncompleteError as error:
-            if code_task.fetched:
+            if code_task.fetched_from is not None and code_task.fetched_from <= error.first_event_id:
                 self._fail(code_task, f"the fetched history has gaps: {error}")
             else:
+                # Again from further back, if the run has left the cache while its pages were on their way.
                 self._fetcher.fetch(code_task, error.first_event_id)
             return None
         except Exception as error:
@@ -296,6 +297,7 @@ class CodeTasks:
             attempt=task.attempt,
             cause="WORKFLOW_WORKER_UNHANDLED_FAILURE",
             failure=failure,
+            speculative_id=task.speculative_id,
         )
 
     def _fail(self, code_task: CodeTask, reason: str) -> None:

@@ -34,6 +34,7 @@ class CodeTask:
         task: What it is.
         pages: The encoded history records that were fetched for it, if any were.
         fetched: Whether they were.
+        fetched_from: The first event that they were asked for.
         records: The history with its payloads decoded, once a codec did that.
         codec_error: What the codec raised, for the history or for the answer.
     """
@@ -42,6 +43,7 @@ class CodeTask:
     task: WorkflowTask | QueryTask
     pages: list[bytes] = field(default_factory=list)
     fetched: bool = False
+    fetched_from: int | None = None
     records: list[HistoryRecord] | None = None
     codec_error: Exception | None = None
 
@@ -82,7 +84,11 @@ class HistoryFetcher:
 
     def fetch(self, code_task: CodeTask, first_event_id: int) -> None:
         """Fetch everything from ``first_event_id`` on, what the task came with included; returns at once."""
+        code_task.fetched_from = first_event_id
+        code_task.pages.clear()
+        self._ask(code_task, first_event_id)
 
+    def _ask(self, code_task: CodeTask, first_event_id: int) -> None:
         def take(body: ReplyBody) -> None:
             self._take(code_task, body)
 
@@ -106,6 +112,6 @@ class HistoryFetcher:
         code_task.fetched = True
         code_task.records = None
         if body.next_event_id and body.next_event_id <= code_task.task.last_event_id:
-            self.fetch(code_task, body.next_event_id)
+            self._ask(code_task, body.next_event_id)
         else:
             self._on_ready(code_task)
