@@ -225,9 +225,12 @@ def _completions_not_deduplicated(patches: Patches) -> None:
 def _dispatches_not_deduplicated(patches: Patches) -> None:
     """A worker obeys a deposed owner of matching, and runs a task again that it has."""
 
-    def hold(self: Inbox, task_id: str, started_time_ms: int) -> bool:
-        self._held[task_id] = started_time_ms
-        return True
+    original = Inbox.hold
+
+    def hold(self: Inbox, task_id: str, partition: int, started_time_ms: int) -> bool:
+        self._held.pop(task_id, None)
+        self._finished.pop(task_id, None)
+        return original(self, task_id, partition, started_time_ms)
 
     patches.put(Inbox, "admit", lambda self, dispatch: True)
     patches.put(Inbox, "hold", hold)

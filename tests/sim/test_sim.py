@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sim.faults import Fault
-from tests.sim.mutations import MUTATIONS, mutated
+from tests.sim.mutations import MUTATIONS, Mutation, mutated
 from tests.sim.plans import Generator, Plan, expected, steps_of
 from tests.sim.shrink import describe, shrink
 from tests.sim.simulation import simulate
@@ -57,6 +57,14 @@ def test_a_broken_build_is_caught_and_shrunk() -> None:
 
 def test_every_invariant_has_a_broken_build() -> None:
     assert {mutation.invariant for mutation in MUTATIONS} == {"I1", "I2", "I3", "I4", "I5", "I6"}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_broken_build_is_broken_as_it_says_and_not_otherwise(mutation: Mutation) -> None:
+    """A patch of what has another form now would break every seed, and catch nothing."""
+    with mutated(mutation):
+        report = simulate(3, 10)
+    assert not any(word in breach for breach in report.breaches for word in ("TypeError", "AttributeError"))
 
 
 def test_plans_have_as_many_steps_as_asked_for() -> None:
