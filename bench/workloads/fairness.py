@@ -115,7 +115,8 @@ async def _fairness(stage: Stage, options: argparse.Namespace) -> Figures:
             )
     await _until_waiting(stage, task_queue, sum(tasks.values()))
     async with Worker(stage.client, task_queue=task_queue, activities=[note_turn], max_concurrent_activities=_SLOTS):
-        await asyncio.wait_for(enough.wait(), _PATIENCE_S)
+        async with asyncio.timeout(_PATIENCE_S):
+            await enough.wait()
     for handle in handles:
         with contextlib.suppress(RPCError):  # that of the key which got all its turns is over
             await handle.terminate()

@@ -211,7 +211,8 @@ async def _watchdog(milestones: Milestones, payer: Payer) -> None:
     """Ends by raising StalledError where no payment ends for too long."""
     while True:
         try:
-            await asyncio.wait_for(milestones.reached(milestones.ended + 1), STALL_S_MAX)
+            async with asyncio.timeout(STALL_S_MAX):
+                await milestones.reached(milestones.ended + 1)
         except TimeoutError:
             why = f"; the client's last error: {payer.paid.last_error}" if payer.paid.last_error else ""
             raise StalledError(f"no payment ended for {STALL_S_MAX:.0f} s, after {milestones.ended:,}{why}") from None

@@ -69,7 +69,8 @@ class Child:
     async def stop(self) -> None:
         """Asks the process to stop with SIGTERM, and kills it where it has not after ten seconds."""
         try:
-            await asyncio.wait_for(self._end(signal.SIGTERM), STOP_S_MAX)
+            async with asyncio.timeout(STOP_S_MAX):
+                await self._end(signal.SIGTERM)
         except TimeoutError:
             await self.kill()
 

@@ -135,10 +135,10 @@ class Client(StartsWorkflows, UpdatesWithStart, HasSchedules):
         identity = identity or default_identity()
 
         async def open_connection() -> Connection:
-            opening = asyncio.to_thread(_open, address, namespace, identity)
             timeout = connect_timeout or _CONNECT_TIMEOUT
             try:
-                return await asyncio.wait_for(opening, timeout.total_seconds())
+                async with asyncio.timeout(timeout.total_seconds()):
+                    return await asyncio.to_thread(_open, address, namespace, identity)
             except TimeoutError:
                 raise RPCError(
                     f"no answer from {connect.without_secrets(address)} within {timeout.total_seconds():g} s."

@@ -416,7 +416,8 @@ class _Parts:
             if remaining_s <= 0:
                 return False
             try:
-                await asyncio.wait_for(self._released.wait(), remaining_s)
+                async with asyncio.timeout(remaining_s):
+                    await self._released.wait()
             except TimeoutError:
                 continue  # looks once more, then gives up
 
