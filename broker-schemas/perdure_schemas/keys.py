@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from perdure_schemas.limits import NAME_CHARS_MAX, TASK_QUEUE_PARTITIONS_MAX
@@ -33,10 +34,12 @@ def partition_of(key: str, partition_count: int) -> int:
     return zlib.crc32(key.encode()) % partition_count
 
 
+@lru_cache(maxsize=4_096)
 def queue_partitions(task_queue: str, partition_count: int) -> tuple[int, ...]:
     """The partitions in which a task queue is matched: one, or as many as its name says behind a tilde (``orders~4``).
 
-    That it stands in the name makes it known to everybody who routes, at any time and after any takeover.
+    That it stands in the name makes it known to everybody who routes, at any time and after any takeover. Cached, since
+    every task that is written or taken away asks.
     """
     home = partition_of(task_queue, partition_count)
     name, _, count = task_queue.rpartition("~")
@@ -47,11 +50,7 @@ def queue_partitions(task_queue: str, partition_count: int) -> tuple[int, ...]:
 
 def queue_partition(task_queue: str, workflow_id: str, partition_count: int) -> int:
     """The partition for the tasks of a workflow in a task queue: always the same one."""
-    return one_of(queue_partitions(task_queue, partition_count), workflow_id)
-
-
-def one_of(partitions: tuple[int, ...], workflow_id: str) -> int:
-    """The one for a workflow, of the partitions that :func:`queue_partitions` gave."""
+    partitions = queue_partitions(task_queue, partition_count)
     return partitions[0] if len(partitions) == 1 else partitions[partition_of(workflow_id, len(partitions))]
 
 

@@ -44,8 +44,6 @@ from perdure_schemas.topics import TopicNames
 
 __all__ = ["Reactions"]
 
-_PARTITIONS_CACHED_MAX = 4_096
-
 
 class Reactions:
     """Makes the records of one partition's effects.
@@ -76,7 +74,6 @@ class Reactions:
         self._executions = names.executions
         self._replies = names.replies
         self._commands = names.commands
-        self._queue_partitions: dict[str, tuple[int, ...]] = {}
         self._updates = UpdateReactions(self, config, runs)
         self._make: dict[type, Callable[[Run, Any, int, int, list[NewRecord]], None]] = {
             e.DispatchWorkflowTask: self._dispatch_workflow_task,
@@ -258,7 +255,7 @@ class Reactions:
         out.append(self.task(record, now_ms))
 
     def _drop_task(self, run: Run, effect: e.DropTask, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
-        partition = self._queue_partition(effect.task_queue, run.state.workflow_id)
+        partition = keys.queue_partition(effect.task_queue, run.state.workflow_id, self._partitions)
         first = len(out)
         self._drop(self._tasks, partition, effect.task_id, effect.since_epoch, now_ms, out)
         if effect.interrupted:
@@ -274,21 +271,13 @@ class Reactions:
             self._ignored["query is a newer owner's"] += 1
             return
         task_id = keys.query_task_id(run.state.run_id, effect.query_id)
-        partition = self._queue_partition(run.state.task_queue, run.state.workflow_id)
+        partition = keys.queue_partition(run.state.task_queue, run.state.workflow_id, self._partitions)
         self._drop(self._tasks, partition, task_id, int(epoch), now_ms, out)
 
     def task(self, record: TaskRecord, now_ms: int) -> NewRecord:
         key = keys.fenced_key(record.task_id, self._partition, self._marks[-1])
-        partition = self._queue_partition(record.task_queue, record.workflow_id)
+        partition = keys.queue_partition(record.task_queue, record.workflow_id, self._partitions)
         return NewRecord(self._tasks, partition, key, codec.encode(record), now_ms)
-
-    def _queue_partition(self, task_queue: str, workflow_id: str) -> int:
-        partitions = self._queue_partitions.get(task_queue)
-        if partitions is None:
-            if len(self._queue_partitions) >= _PARTITIONS_CACHED_MAX:
-                self._queue_partitions.clear()
-            partitions = self._queue_partitions[task_queue] = keys.queue_partitions(task_queue, self._partitions)
-        return keys.one_of(partitions, workflow_id)
 
     def history(self, run: Run, first_event_id: int) -> list[bytes]:
         """Encoded records to travel with a task; cut where they are too large, for the worker to fetch the rest."""

@@ -39,10 +39,8 @@ def queue_samples(state: MatchingState, names: TopicNames, partition: int, now_m
     samples: list[Sample] = []
     waiting: set[tuple[str, int]] = set()
     for queue in list(state.queues.values()):
-        if queue_partitions(queue.name, names.partitions)[0] == partition:
-            living = sum(not worker.gone for worker in list(queue.workers.values()))
-            samples.append(Sample(QUEUE_WORKERS, (namespace, queue.name), living))
-        for sample in _of_queue(queue, namespace):
+        is_first = queue_partitions(queue.name, names.partitions)[0] == partition
+        for sample in _of_queue(queue, namespace, counts_workers=is_first):
             samples.append(sample)
             if sample.metric is BACKLOG_COUNT and sample.value:
                 waiting.add((queue.name, int(sample.labels[2] == "activity")))
@@ -52,8 +50,10 @@ def queue_samples(state: MatchingState, names: TopicNames, partition: int, now_m
     return samples
 
 
-def _of_queue(queue: TaskQueue, namespace: str) -> Iterator[Sample]:
+def _of_queue(queue: TaskQueue, namespace: str, *, counts_workers: bool) -> Iterator[Sample]:
     workers = [worker for worker in list(queue.workers.values()) if not worker.gone]
+    if counts_workers:
+        yield Sample(QUEUE_WORKERS, (namespace, queue.name), len(workers))
     for kind, name in _KINDS.items():
         labels = (namespace, queue.name, name)
         count = len(queue.backlog[kind])

@@ -88,9 +88,7 @@ class TaskQueues:
 
     def workers(self, now_ms: int) -> list[WorkerHeartbeat]:
         """The living workers, by task queue and identity, as their newest heartbeats say."""
-        heard_of = self._workers.heartbeats(now_ms - FORGOTTEN_MS).values()
-        living = (beat for beat in heard_of if beat.time_ms > now_ms - SILENT_MS)
-        return sorted(living, key=lambda beat: (beat.task_queue, beat.identity, beat.worker_id))
+        return [beat for beat in self._workers.heard_of(now_ms) if beat.time_ms > now_ms - SILENT_MS]
 
     def queues(self, now_ms: int) -> list[QueueState]:
         """The task queues that have a task or a living worker, by name."""

@@ -64,19 +64,20 @@ class WorkersView:
         elif isinstance(value, WorkerStopped):
             self._heartbeats.pop(value.worker_id, None)
 
-    def heartbeats(self, after_ms: int) -> dict[str, WorkerHeartbeat]:
-        """The workers that were heard of since then, by id: what they said to all partitions. Others are forgotten."""
+    def heard_of(self, now_ms: int, task_queue: str | None = None) -> list[WorkerHeartbeat]:
+        """What the workers said to all partitions that were heard of in the last minute, by queue and identity.
+
+        The others are forgotten.
+        """
         found = {worker_id: _together(list(beats.values())) for worker_id, beats in self._heartbeats.items()}
-        for worker_id in [worker_id for worker_id, beat in found.items() if beat.time_ms <= after_ms]:
+        for worker_id in [worker_id for worker_id, beat in found.items() if beat.time_ms <= now_ms - FORGOTTEN_MS]:
             del found[worker_id], self._heartbeats[worker_id]
-        return found
+        wanted = (beat for beat in found.values() if task_queue in (None, beat.task_queue))
+        return sorted(wanted, key=lambda beat: (beat.task_queue, beat.identity, beat.worker_id))
 
     def rows(self, now_ms: int, task_queue: str | None = None) -> list[dict[str, Any]]:
-        """The workers that were heard of in the last minute, by queue and identity."""
-        heard_of = self.heartbeats(now_ms - FORGOTTEN_MS).values()
-        found = [beat for beat in heard_of if task_queue in (None, beat.task_queue)]
-        found.sort(key=lambda beat: (beat.task_queue, beat.identity, beat.worker_id))
-        return [_worker_row(beat, now_ms) for beat in found]
+        """The same as rows of a table."""
+        return [_worker_row(beat, now_ms) for beat in self.heard_of(now_ms, task_queue)]
 
 
 def _together(beats: list[WorkerHeartbeat]) -> WorkerHeartbeat:
@@ -91,9 +92,13 @@ def _together(beats: list[WorkerHeartbeat]) -> WorkerHeartbeat:
     )
 
 
+def _is_silent(beat: WorkerHeartbeat, now_ms: int) -> bool:
+    return beat.time_ms < now_ms - SILENT_MS
+
+
 def _worker_row(beat: WorkerHeartbeat, now_ms: int) -> dict[str, Any]:
     state = "running"
-    if beat.time_ms < now_ms - SILENT_MS:
+    if _is_silent(beat, now_ms):
         state = "silent"
     elif beat.draining:
         state = "draining"
@@ -188,8 +193,7 @@ def describe_queue(address: str, namespace: str, name: str, output: OutputFormat
         finally:
             scan.close()
     rows = workers.rows(now_ms, name)
-    alive = {row["worker_id"] for row in rows if row["state"] != "silent"}
-    living = [beat for worker_id, beat in workers.heartbeats(now_ms - FORGOTTEN_MS).items() if worker_id in alive]
+    living = [beat for beat in workers.heard_of(now_ms, name) if not _is_silent(beat, now_ms)]
     running = [held.task_id for beat in living for held in beat.held]
     types = queue.rows(running)
     by_key = key_rows(queue.tasks, running, _free_slots(living), config)

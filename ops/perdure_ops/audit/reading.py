@@ -7,7 +7,7 @@ Called by the commands ``audit``, ``dump`` and ``dlq``, and by tests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from perdure_ops.audit.breach import Breach
@@ -50,7 +50,7 @@ class TopicScan:
         names: TopicNames,
         topics: Iterable[TopicSpec],
         told: Callable[[Progress], None] = lambda _: None,
-        partitions: Iterable[int] | None = None,
+        partitions: Collection[int] | None = None,
     ) -> None:
         self._log = log
         self._told = told

@@ -128,7 +128,7 @@ async def test_what_waits_and_who_works_is_seen_over_all_partitions(client: Clie
                     break
                 await asyncio.sleep(0.1)
         assert (row["state"], row["activity_slots"]) == ("running", 4)
-        (beat,) = (one for one in workers.heartbeats(0).values() if one.task_queue == task_queue)
+        (beat,) = workers.heard_of(connection.now_ms(), task_queue)
         rows = {one["type"]: one for one in queue.rows([held.task_id for held in beat.held])}
         assert rows["activity"]["backlog"] + rows["activity"]["running"] == 8
         may_end.set()

@@ -48,7 +48,7 @@ def test_what_a_worker_says_to_several_partitions_counts_together() -> None:
     view.take(heartbeat(2, "d", time_ms=NOW_MS + 1))
     (row,) = view.rows(NOW_MS, QUEUE)
     assert (row["workflow_slots"], row["activity_slots"], row["held"]) == (2, 3, 3)
-    (beat,) = view.heartbeats(0).values()
+    (beat,) = view.heard_of(NOW_MS)
     assert [held.task_id for held in beat.held] == ["d", "b", "c"]
     assert beat.time_ms == NOW_MS + 1
     assert view.rows(NOW_MS, "orders") == []
@@ -61,7 +61,7 @@ def test_a_worker_that_was_not_heard_of_is_forgotten() -> None:
     view = WorkersView()
     view.take(heartbeat(2))
     assert view.rows(NOW_MS + FORGOTTEN_MS) == []
-    assert view.heartbeats(0) == {}
+    assert view.heard_of(NOW_MS) == []
 
 
 def test_each_partition_of_tasks_has_owners_of_its_own() -> None:

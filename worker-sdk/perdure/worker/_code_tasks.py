@@ -261,7 +261,7 @@ class CodeTasks:
 
     async def _decode(self, code_task: CodeTask) -> None:
         try:
-            if not code_task.fetched:  # else it was decoded before its history was fetched
+            if code_task.fetched_from is None:  # else it was decoded before its history was fetched
                 code_task.task = await self._codec.decode_async(code_task.task)
             code_task.records = await self._codec.decode_async(code_task.history())
         except Exception as error:

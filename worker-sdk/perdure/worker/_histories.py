@@ -33,8 +33,7 @@ class CodeTask:
         run: The dispatched task.
         task: What it is.
         pages: The encoded history records that were fetched for it, if any were.
-        fetched: Whether they were.
-        fetched_from: The first event that they were asked for.
+        fetched_from: The first event that they were asked for; ``None``: none were.
         records: The history with its payloads decoded, once a codec did that.
         codec_error: What the codec raised, for the history or for the answer.
     """
@@ -42,7 +41,6 @@ class CodeTask:
     run: RunTask
     task: WorkflowTask | QueryTask
     pages: list[bytes] = field(default_factory=list)
-    fetched: bool = False
     fetched_from: int | None = None
     records: list[HistoryRecord] | None = None
     codec_error: Exception | None = None
@@ -55,9 +53,8 @@ class CodeTask:
         """
         if self.records is not None:
             return self.records
-        return [
-            codec.decode_as(record, HistoryRecord) for record in (self.pages if self.fetched else self.task.history)
-        ]
+        encoded = self.task.history if self.fetched_from is None else self.pages
+        return [codec.decode_as(record, HistoryRecord) for record in encoded]
 
 
 class HistoryFetcher:
@@ -109,7 +106,6 @@ class HistoryFetcher:
             self._on_failed(code_task, f"a {type(body).__name__} came instead of a page of history")
             return
         code_task.pages.extend(body.records)
-        code_task.fetched = True
         code_task.records = None
         if body.next_event_id and body.next_event_id <= code_task.task.last_event_id:
             self._ask(code_task, body.next_event_id)

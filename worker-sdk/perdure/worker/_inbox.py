@@ -59,12 +59,9 @@ class Inbox:
 
         In this order, because a heartbeat in between would say that the task was here and is done.
         """
-        # Always the newest: numbers of an older epoch are smaller than any of a newer one.
-        last, seen = (
-            self.last_dispatch(dispatch.source_partition),
-            LastDispatch(dispatch.epoch, dispatch.dispatch_number),
-        )
-        self._last[dispatch.source_partition] = max(last, seen)
+        source = dispatch.source_partition
+        # Of two the one of the newer epoch is the newer, and of one epoch the one with the larger number.
+        self._last[source] = max(self.last_dispatch(source), LastDispatch(dispatch.epoch, dispatch.dispatch_number))
 
     def last_dispatch(self, partition: int) -> LastDispatch:
         """The newest dispatch seen from a partition."""
