@@ -7,7 +7,8 @@ timers and an event loop of ours. What a process keeps across its death is its e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -268,11 +269,23 @@ class _Peer:
 class ClientProcess(_Peer):
     """Runs the coroutines of clients."""
 
-    def run(self, coroutine: Any) -> asyncio.Task[Any]:
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(cluster, name)
+        self._coroutines: list[Coroutine[Any, Any, Any]] = []
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a coroutine."""
+        self._coroutines.append(coroutine)
         task = self.loop.create_task(coroutine)
         self.wake()
         return task
+
+    def kill(self) -> None:
+        for coroutine in self._coroutines:
+            # What has not begun never will, and Python would warn of it.
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+        super().kill()
 
 
 class WorkerProcess(_Peer):
