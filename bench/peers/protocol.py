@@ -24,7 +24,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from bench.driving import closed_loop, saturate
+from bench.driving import closed_loop, collect_less_often, saturate
 
 WORKLOADS = ("one", "ten")
 
@@ -60,6 +60,7 @@ async def serve(
         folders: where data is kept.
         records: how many records were written to the log so far; ``None`` where nobody counts them.
     """
+    collect_less_often()
     _say(answers, {"ready": True, "processes": dict(processes), "folders": list(folders)})
     while line := await asyncio.to_thread(sys.stdin.readline):
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 import restate
 
+from bench.driving import collect_less_often
 from bench.peers.protocol import answers_on_stdout, check, serve
 from bench.usage import descendants
 
@@ -47,6 +48,8 @@ async def ten(ctx: restate.Context, text: str) -> str:
 
 
 app = restate.app([bench])
+# Here, because hypercorn's process is a measured program, too.
+collect_less_often()
 
 
 def _free_port() -> int:

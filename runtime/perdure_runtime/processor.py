@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from perdure_runtime.batching import BatchSize
 from perdure_runtime.checkpoints import Checkpoints
 from perdure_runtime.dead_letters import dead_letter, reason_of
 from perdure_runtime.folding import Folding
@@ -42,8 +43,6 @@ from perdure_schemas.topics import TopicNames
 
 _logger = logging.getLogger("perdure.engine")
 
-#: Records taken in one step: enough to share the costs of a batch, few enough to stay responsive.
-BATCH_RECORDS_MAX = 1_000
 #: Appends on their way to the log. More than this many means the log is slower than we are: wait for it.
 UNACKNOWLEDGED_MAX = 256
 #: How often state is serialised. State touched ten times in between is written once.
@@ -110,6 +109,7 @@ class Processor:
         #: after membership, acknowledgements and checkpoints even if no record comes.
         self._due_ms: int | None = None
         self._housekeeping_s = 0.0
+        self._batch = BatchSize()
         #: Told of records that are about to be appended.
         self.on_sending: Sequence[Callable[[Sequence[NewRecord]], None]] = ()
         self.reader = (readers or log).reader(f"{role.name}-{instance}")
@@ -180,12 +180,14 @@ class Processor:
             return True
         if self._settling:
             self._settle()
-        records = self.reader.poll(BATCH_RECORDS_MAX, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
+        records = self.reader.poll(self._batch.records, min(timeout_s, self.idle_wait_s()) if timeout_s else 0.0)
+        read_s = self._monotonic_s()
         if records:
             self._process(records)
         ticked = self._tick()
         self._send()
         now_s = self._monotonic_s()
+        self._batch.took(len(records), now_s - read_s)
         self._checkpoint_if_due(now_s)
         self.stats.checkpoints = self._checkpoints.written
         folded = self._standbys.step(len(records))
@@ -212,9 +214,8 @@ class Processor:
 
     def _quiet_s(self) -> float:
         """How long nobody needs to look when no record comes and nothing is due."""
-        if self._dirty or self._checkpoints.pending:
-            return self._standbys.wait_s(CHECKPOINT_INTERVAL_S)
-        return self._standbys.wait_s(IDLE_WAIT_S)
+        unwritten = self._dirty or self._checkpoints.pending
+        return self._standbys.wait_s(CHECKPOINT_INTERVAL_S if unwritten else IDLE_WAIT_S)
 
     def close(self, *, graceful: bool = True) -> None:
         """Leave the group; if ``graceful``, finish what is on its way, write the checkpoint and commit first."""
@@ -303,12 +304,10 @@ class Processor:
         error = owned.mark.error()
         if error is not None:
             raise error
-        partition = owned.partition
-        owned.epoch = owned.mark.offsets()[TopicPartition(self.role.restored_topic, partition)]
-        owned.committed = self._membership.committed([partition]).get(partition)
+        partition, folding, now_s = owned.partition, owned.folding, self._monotonic_s()
         restored = TopicPartition(self.role.restored_topic, partition)
-        now_s = self._monotonic_s()
-        folding = owned.folding
+        owned.epoch = owned.mark.offsets()[restored]
+        owned.committed = self._membership.committed([partition]).get(partition)
         if folding is None:
             folding = Folding(self.role, self._store, partition, owned.committed, self._now_ms(), now_s)
             low, _ = self._log.watermarks(restored)
