@@ -192,6 +192,8 @@ TIMERS_FIRED_PER_TICK_MAX: Final = 2_000
 #: Runs, and bytes of their records, that one history partition keeps in memory.
 CACHED_RUNS_MAX: Final = 10_000
 CACHED_RUNS_BYTES_MAX: Final = 64 * _MIB
+#: How many of these runs may be closed ones, which are rarely asked for again.
+CACHED_CLOSED_RUNS_MAX: Final = 1_000
 #: Encoded task bodies that one matching partition keeps in memory.
 TASK_BODIES_BYTES_MAX: Final = 16 * _MIB
 #: The near future that one timers partition keeps in memory, by time and by count.

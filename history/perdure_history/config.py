@@ -21,6 +21,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
             its timeouts needs it).
         short_start_to_close_ms: a start-to-close timeout up to here needs it at once.
         cached_runs_max / cached_bytes_max: runs, and bytes of their records, that one partition keeps in memory.
+        cached_closed_runs_max: how many of them may be closed.
         task_history_bytes_max: encoded history that travels with a task; workers fetch the rest.
         waiters_max / queries_max / updates_held_max: requests of one run that are kept in memory.
         runs_removed_per_tick_max: how many closed runs one tick removes, so that it never holds up the partition.
@@ -33,6 +34,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     short_start_to_close_ms: int = 5_000
     cached_runs_max: int = limits.CACHED_RUNS_MAX
     cached_bytes_max: int = limits.CACHED_RUNS_BYTES_MAX
+    cached_closed_runs_max: int = limits.CACHED_CLOSED_RUNS_MAX
     task_history_bytes_max: int = limits.TASK_HISTORY_BYTES_MAX
     waiters_max: int = limits.WAITERS_MAX
     queries_max: int = limits.QUERIES_HELD_MAX

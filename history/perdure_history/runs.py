@@ -82,6 +82,8 @@ class Runs:
         self._config = config
         self._cached: OrderedDict[str, Run] = OrderedDict()
         self._cached_bytes = 0
+        #: Those of them that are closed, in the order in which that was seen. They leave memory first.
+        self._closed: dict[str, None] = {}
         self._current: dict[str, str] = {}
         #: Runs whose state differs from the store's.
         self._dirty: dict[str, Run] = {}
@@ -158,6 +160,7 @@ class Runs:
             store.put(layout.record_key(state.run_id, first_event_id), value)
             if not state.is_open:
                 store.put(self._retention_key(state), b"")
+                self._note_closed(run)
         else:
             store.put(layout.unnumbered_key(record_id(record)), value)
 
@@ -316,6 +319,7 @@ class Runs:
     def forget(self, run_id: str) -> None:
         """Drop a run from memory, with changes that no checkpoint has written."""
         self._dirty.pop(run_id, None)
+        self._closed.pop(run_id, None)
         run = self._cached.pop(run_id, None)
         if run is not None:
             self._cached_bytes -= run.records_bytes
@@ -333,13 +337,28 @@ class Runs:
 
     def _insert(self, run: Run) -> None:
         self._cached[run.state.run_id] = run
+        if not run.state.is_open:
+            self._note_closed(run)
         while len(self._cached) > self._config.cached_runs_max or self._cached_bytes > self._config.cached_bytes_max:
-            oldest_id, oldest = next(iter(self._cached.items()))
+            oldest = next(iter(self._cached.values()))
             if oldest is run:
                 break
-            if oldest_id in self._dirty:
-                self._stage(oldest)
-            self.forget(oldest_id)
+            self._drop(oldest)
+
+    def _note_closed(self, run: Run) -> None:
+        if run.state.run_id in self._cached:
+            self._closed[run.state.run_id] = None
+        while len(self._closed) > self._config.cached_closed_runs_max:
+            oldest = self._cached[next(iter(self._closed))]
+            if oldest is run:
+                break
+            self._drop(oldest)
+
+    def _drop(self, run: Run) -> None:
+        """Drop a run from memory; the store has all of it."""
+        if run.state.run_id in self._dirty:
+            self._stage(run)
+        self.forget(run.state.run_id)
 
     def removal_ms(self, state: RunState) -> int:
         """When a closed run is to be removed."""

@@ -26,6 +26,8 @@ import rocksdict
 _logger = logging.getLogger("perdure.engine")
 
 _VERSION_KEY = b"\xff\xffversion"
+#: One of a hundred keys that are not there is looked for in vain.
+_FILTER_BITS_PER_KEY = 10
 #: What RocksDB says when the file system refuses, and not the files are wrong.
 _REFUSALS = (
     "No space left on device",
@@ -315,6 +317,10 @@ def _open(path: Path) -> rocksdict.Rdict:
     options.create_if_missing(True)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
+    # History asks of each new run whether it is there already: without a filter that reads a block of every level.
+    blocks = rocksdict.BlockBasedOptions()
+    blocks.set_bloom_filter(_FILTER_BITS_PER_KEY, False)
+    options.set_block_based_table_factory(blocks)
     try:
         return rocksdict.Rdict(str(path), options)
     except Exception as error:

@@ -283,3 +283,15 @@ def test_a_partition_with_few_runs_in_memory_forgets_nothing() -> None:
                 if history.run(f"run{number}").workflow_task is not None:
                     history.complete_task(run_id=f"run{number}", sticky_worker_id="w" if number % 2 else "")
     assert small.all_sent == large.all_sent
+
+
+def test_closed_runs_leave_memory_first_and_are_not_forgotten() -> None:
+    history = History(HistoryConfig(cached_closed_runs_max=2))
+    for number in range(6):
+        history.send(start(f"run{number}"), workflow_id=f"wf{number}")
+    for number in range(5):
+        history.send(TerminateWorkflow(reason="enough"), workflow_id=f"wf{number}", command_id=f"end{number}")
+    assert history.handler._runs.cached[0] == 3
+    assert all(not history.run(f"run{number}").is_open for number in range(5))
+    assert history.run("run5").is_open
+    assert history.handler._runs.cached[0] == 3
