@@ -143,8 +143,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         before = events._get_running_loop()
         events._set_running_loop(self)
         try:
-            for task in self.pending_tasks():
+            pending = self.pending_tasks()
+            for task in pending:
                 _close(task)
+            for task in pending:
+                _let_go(task)
         finally:
             events._set_running_loop(before)
             self.ready.clear()
@@ -293,6 +296,17 @@ def _close(task: asyncio.Task[Any]) -> None:
             return
     _unended.append(coroutine)
     _log.warning("task %s of a workflow that was removed from the cache cannot be ended", task.get_name())
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    """Cut the ties between a closed task, what it waited for and who waited for it.
+
+    They refer to each other, so that only the garbage collector would free them.
+    """
+    future: Any
+    for future in (task, getattr(task, "_fut_waiter", None)):
+        for callback, _ in list(getattr(future, "_callbacks", None) or ()):
+            future.remove_done_callback(callback)
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

@@ -286,7 +286,7 @@ class Activities:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
         finally:
-            held_back = attempt.heartbeats.close() if attempt.heartbeats is not None else None
+            held_back = attempt.close_heartbeats()
         if body is None or attempt.on_local_end is not None:
             self._forget(attempt, body)
             return
@@ -347,7 +347,7 @@ class Activities:
             body = self._ends.returned(attempt, result)
         except BaseException as error:
             body = self._ends.raised(attempt, error)
-        held_back = attempt.heartbeats.close() if attempt.heartbeats is not None else None
+        held_back = attempt.close_heartbeats()
         if body is None or attempt.on_local_end is not None:
             self._forget(attempt, body)
             return

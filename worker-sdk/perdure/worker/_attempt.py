@@ -95,9 +95,16 @@ class Attempt:
     def left(self) -> None:
         """The attempt's code is over."""
         with self._lock:
-            self._async_task = None
+            # Both refer to the attempt: without them it is free as soon as it has ended.
+            self._async_task = self._context = None
         if self.timeout is not None:
             self.timeout.cancel()
+            self.timeout = None
+
+    def close_heartbeats(self) -> ActivityTaskHeartbeat | None:
+        """There are no more heartbeats; what was held back and never sent."""
+        heartbeats, self.heartbeats = self.heartbeats, None
+        return None if heartbeats is None else heartbeats.close()
 
     def cancel(self, details: ActivityCancellationDetails) -> None:
         """Ask the attempt to stop. Only the first call counts. From any thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -104,6 +105,42 @@ def test_evicting_is_harmless_for_unknown_runs_and_can_be_for_all() -> None:
     assert cache.cached_count == 1
     cache.evict_all()
     assert cache.cached_count == 0
+
+
+@workflow.defn
+class WaitsForMuch:
+    @workflow.run
+    async def run(self) -> None:
+        self.go = False
+        async with asyncio.TaskGroup() as group:
+            group.create_task(workflow.wait_condition(lambda: self.go))
+            group.create_task(asyncio.sleep(60))
+            await asyncio.gather(workflow.execute_activity("step", start_to_close_timeout=LIMIT), self.locks())
+
+    async def locks(self) -> None:
+        async with asyncio.timeout(5), asyncio.Lock():
+            await asyncio.Event().wait()
+
+    @workflow.query
+    def gone(self) -> bool:
+        return self.go
+
+
+@pytest.mark.parametrize("workflow_class", [Waits, WaitsForMuch])
+def test_a_run_that_leaves_the_cache_is_freed_without_the_garbage_collector(workflow_class: type) -> None:
+    cache = runner(workflow_class)
+    _start(cache, "one", workflow_class.__name__)
+    instance = cache._runs["one"].instance
+    assert instance is not None
+    parts = [weakref.ref(part) for part in (instance, instance.object, instance.loop, *instance.loop.pending_tasks())]
+    assert len(parts) > 3
+    gc.disable()
+    try:
+        del instance
+        cache.evict("one")
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()
 
 
 def test_the_code_of_an_evicted_run_is_ended_here_and_now_and_can_do_nothing_more(
