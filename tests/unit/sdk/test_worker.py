@@ -298,7 +298,7 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_here_too(engine: Fake
             seen.append(activity.cancellation_details())
 
     async with running(engine, client, activities=[slow]) as (_, worker):
-        engine.dispatch(worker, run_task(activity_task("slow", options={"start_to_close_timeout_ms": 10})))
+        engine.dispatch(worker, run_task(activity_task("slow", options={"start_to_close_timeout_ms": 300})))
         await settled(engine, worker)
         while (await settled(engine, worker)).held:
             pass
