@@ -154,8 +154,7 @@ class WorkflowInstance:
         self._error: BaseException | None = None
         self._random: random.Random | None = None
         self._main: asyncio.Task[None] | None = None
-        classes = settings.interceptor_classes
-        self.interception = Interception(self, classes) if classes else None
+        self.interception = Interception(self, settings.interceptor_classes) if settings.interceptor_classes else None
 
     # --- activations --------------------------------------------------------------------------------------------
 
@@ -216,10 +215,8 @@ class WorkflowInstance:
         finally:
             asyncio_events._set_running_loop(before)
             self.replaying = False
-            if watchdog is not None:
-                deadlock = watchdog.end()
-                if deadlock is not None:
-                    raise deadlock
+            if watchdog is not None and (deadlock := watchdog.end()) is not None:
+                raise deadlock
 
     def commands_so_far(self, *, replaying: bool) -> list[WorkflowCommand]:
         """What this activation wants of the engine, in order.
