@@ -116,6 +116,10 @@ class KafkaReader:
         """Read these no more."""
         self._check_open()
         known = [partition for partition in partitions if partition in self._starts]
+        paused = [partition for partition in known if partition in self._paused]
+        if paused:
+            # The client remembers a pause beyond the assignment: assigned again, nothing would be fetched.
+            self._client.resume([ClientPartition(*partition) for partition in paused])
         if known:
             self._client.incremental_unassign([ClientPartition(*partition) for partition in known])
         for partition in known:

@@ -16,7 +16,7 @@ from perdure.kafka import Record, RecordTriggers, on_record
 from perdure.kafka import _source as source_module
 from perdure.kafka._letters import letters_of
 from perdure_ops import cli
-from perdure_runtime.log import Log
+from perdure_runtime.log import Log, TopicPartition
 from perdure_schemas.topics import TopicNames
 from tests.integration.triggers.conftest import Topics, signals_of, started_with
 from tests.support.waiting import until
@@ -127,3 +127,18 @@ async def test_records_of_a_key_reach_their_entity_in_order_through_a_rebalance(
         await until(lambda: kafka_topics.committed(task_queue, topic) == ends, "all to be committed")
     for key in "abcd":
         assert await signals_of(kafka_client, f"{task_queue}-{key}") == list(range(COUNT))
+
+
+def test_a_partition_that_was_given_away_while_paused_is_read_when_it_comes_back(
+    kafka_engine: tuple[Log, TopicNames], kafka_topics: Topics
+) -> None:
+    place = TopicPartition(kafka_topics.create(partitions=1), 0)
+    kafka_topics.append(place.topic, ("k", b"1"), partition=0)
+    reader = kafka_engine[0].reader("given-away")
+    reader.assign({place: 0})
+    assert reader.poll(1, 10.0)
+    reader.pause([place])
+    reader.unassign([place])
+    reader.assign({place: 0})
+    assert reader.poll(1, 10.0)
+    reader.close()
