@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from bench import comparing, growth, profiling, running, scaling
 from bench.peers import installing
+from perdure.runtime import collect_less_often
 
 #: Modules with ``add_options(parser)`` and ``main(options) -> exit code``, by command.
 _COMMANDS = {
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collect_less_often()
     # A termination is as an interrupt: what was started is stopped in good order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -26,7 +26,8 @@ Execute = Callable[[int], Awaitable[None]]
 def collect_less_often() -> None:
     """Make the garbage collector of a measured program as rare as our own programs make it, whatever it measures.
 
-    As :func:`perdure.runtime.collect_less_often`, which is not there in the environments of other systems.
+    As :func:`perdure.runtime.collect_less_often`, which is not there in the environments of other systems. Called by
+    their programs, and by ours where it is measured beside them.
     """
     gc.collect()
     gc.freeze()

@@ -16,7 +16,6 @@ from bench.stage import TASK_QUEUE, Stage
 from bench.usage import descendants
 from bench.workloads import all_activities, all_workflows
 from perdure.client import Client
-from perdure.runtime import collect_less_often
 from perdure.worker import Worker
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_runtime.connect import create_platform_topics, names_of, open_log
@@ -205,7 +204,6 @@ _OPENERS = {"embedded": _embedded, "embedded-2p": _embedded_two_processes, "kafk
 @contextlib.asynccontextmanager
 async def open_target(name: str, options: TargetOptions) -> AsyncIterator[Stage]:
     """A freshly started target with running workers."""
-    collect_less_often()
     with contextlib.ExitStack() as stack:
         if options.data is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perdure-bench-")))

@@ -83,7 +83,7 @@ class Runs:
         self._cached: OrderedDict[str, Run] = OrderedDict()
         self._cached_bytes = 0
         #: Those of them that are closed, in the order in which that was seen. They leave memory first.
-        self._closed: dict[str, None] = {}
+        self._closed: OrderedDict[str, None] = OrderedDict()
         self._current: dict[str, str] = {}
         #: Runs whose state differs from the store's.
         self._dirty: dict[str, Run] = {}

@@ -121,10 +121,6 @@ class WaitsForMuch:
         async with asyncio.timeout(5), asyncio.Lock():
             await asyncio.Event().wait()
 
-    @workflow.query
-    def gone(self) -> bool:
-        return self.go
-
 
 @pytest.mark.parametrize("workflow_class", [Waits, WaitsForMuch])
 def test_a_run_that_leaves_the_cache_is_freed_without_the_garbage_collector(workflow_class: type) -> None:
