@@ -1,7 +1,8 @@
 """``python -m bench growth``: what many closed and open workflows do to speed, start-up and restore.
 
-In order: ``one`` on an empty system; the same after so many closed and open workflows; start-up with that state on
-disk; and once more with the state folders deleted, so that everything is folded from the log.
+In order: ``one`` on an empty system; the same right after so many closed and open workflows, while the log is still
+cleaned and the state stores are still compacted; the same after a rest; start-up with that state on disk; and once
+more with the state folders deleted, so that everything is folded from the log.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", choices=_TARGETS, default="embedded", help="what to fill (embedded)")
     parser.add_argument("--closed", type=int, default=1_000_000, help="closed workflows (1,000,000)")
     parser.add_argument("--open", type=int, default=100_000, help="open workflows (100,000)")
+    parser.add_argument("--rest-s", type=float, default=120.0, help="seconds of rest before it is measured again (120)")
     parser.add_argument("--latency-count", type=int, default=300, help="workflows one at a time (300)")
     parser.add_argument("--count", type=int, default=2_000, help="workflows at saturation (2000)")
     parser.add_argument("--in-flight", type=int, default=100, help="workflows at a time at saturation (100)")
@@ -90,11 +92,13 @@ def _history_events(stage: Stage) -> int:
 
 
 async def measure(options: argparse.Namespace, setting: TargetOptions) -> list[Result]:
-    """All four parts, on one folder of data."""
-    empty, full = f"{options.target}, empty", f"{options.target}, full"
+    """All five parts, on one folder of data."""
+    empty, filling, full = (f"{options.target}, {when}" for when in ("empty", "just filled", "full, after a rest"))
     async with open_target(options.target, setting) as stage:
         found = [Result("growth", empty, {"start_s": stage.start_s} | await _speed(stage, options))]
         await _fill(stage, options)
+        found.append(Result("growth", filling, await _speed(stage, options)))
+        await asyncio.sleep(options.rest_s)
         figures = await _speed(stage, options)
         events = await asyncio.to_thread(_history_events, stage)
         figures |= {"closed_workflows": float(options.closed), "open_workflows": float(options.open)}
