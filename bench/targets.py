@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 import time
 import uuid
@@ -16,6 +17,7 @@ from bench.stage import TASK_QUEUE, Stage
 from bench.usage import descendants
 from bench.workloads import all_activities, all_workflows
 from perdure.client import Client
+from perdure.runtime import switch_less_often
 from perdure.worker import Worker
 from perdure_ops.roles import ROLE_NAMES, make_roles
 from perdure_runtime.connect import create_platform_topics, names_of, open_log
@@ -114,6 +116,8 @@ def _processes(workers: list[int], **others: list[int]) -> dict[str, list[int]]:
 async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
     if options.workers:
         raise SystemExit("target embedded is one process: --workers needs embedded-2p or kafka")
+    interval_s = sys.getswitchinterval()
+    switch_less_often()
     started_s = time.perf_counter()
     log = EmbeddedLog(folder / "log")
     names = TopicNames(partitions=options.partitions)
@@ -133,6 +137,7 @@ async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage
     finally:
         engine.stop()
         log.close()
+        sys.setswitchinterval(interval_s)
 
 
 @contextlib.asynccontextmanager

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from perdure._metric_meter import meter_of
 from perdure.common import MetricMeter
 from perdure_runtime.garbage import collect_less_often
+from perdure_runtime.switching import switch_less_often
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
-__all__ = ["PrometheusConfig", "Runtime", "TelemetryConfig", "collect_less_often"]
+__all__ = ["PrometheusConfig", "Runtime", "TelemetryConfig", "collect_less_often", "switch_less_often"]
 
 
 @dataclass(frozen=True)
