@@ -16,6 +16,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         policy: what decisions depend on.
         retention_ms: how long a closed run is kept.
+        answer_delay_ms_max: how long an answer may wait at most that its asker does not need at once.
         sticky_ms: how long a workflow task waits for the worker that has the run in its cache.
         start_notice_delay_ms: how long an attempt runs before history is told that it has started (at once where one of
             its timeouts needs it).
@@ -29,6 +30,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: Policy = Policy()
     retention_ms: int = 3 * 24 * 3_600_000
+    answer_delay_ms_max: int = 1_000
     sticky_ms: int = 10_000
     start_notice_delay_ms: int = 1_000
     short_start_to_close_ms: int = 5_000

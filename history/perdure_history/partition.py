@@ -115,7 +115,7 @@ class HistoryPartition:
         self._runs = Runs(store, config)
         source = f"history/{partition}"
         self._restore: Restore | None = Restore(source, self._runs, self._positions, committed, self.ignored)
-        self._reactions = Reactions(names, config, partition, self._runs, self._positions.marks, self.ignored)
+        self._reactions = Reactions(names, config, partition, self._runs, self._positions.marks, self.ignored, clock)
         self._next_removal_ms: int | None = None
         #: The newest command read since the takeover: behind what was handled as long as askers are told again.
         self._read = -1
@@ -430,11 +430,18 @@ class HistoryPartition:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def next_wakeup_ms(self) -> int | None:
-        """When the next closed run is to be removed."""
-        return self._next_removal_ms
+        """When the next closed run is to be removed, or the next late answer to be given."""
+        late_ms, removal_ms = self._reactions.late.due_ms(), self._next_removal_ms
+        if late_ms is None or removal_ms is None:
+            return removal_ms if late_ms is None else late_ms
+        return min(late_ms, removal_ms)
 
     def tick(self, now_ms: int, outbox: Outbox) -> None:
-        """Remove closed runs whose retention is over, some at a time."""
+        """Give late answers, and remove closed runs whose retention is over, some at a time."""
+        answers: list[NewRecord] = []
+        self._reactions.answer_late(now_ms, answers)
+        for answer in answers:
+            outbox.send(answer)
         if self._next_removal_ms is None or now_ms < self._next_removal_ms:
             return
         due: list[tuple[int, str]] = []

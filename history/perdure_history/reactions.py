@@ -20,6 +20,7 @@ from perdure_history.core.answers import closed_answer, summary
 from perdure_history.core.composition import answer_to_workflow
 from perdure_history.core.state import ActivityState, ActivityStatus, WorkflowTaskStatus, was_reset
 from perdure_history.core.versioning import pinned_version
+from perdure_history.late_answers import LateAnswer, LateAnswers
 from perdure_history.runs import Run, Runs
 from perdure_history.update_reactions import UpdateReactions
 from perdure_history.waiting import Waiting
@@ -51,6 +52,7 @@ class Reactions:
     Args:
         marks: the partition's epochs, kept by the handler; the newest one is the owner's.
         ignored: counts what changed nothing, by reason.
+        clock: the time, in milliseconds since the epoch.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Reactions:
         runs: Runs,
         marks: list[int],
         ignored: Counter[str],
+        clock: Callable[[], int],
     ) -> None:
         self._config = config
         self._partition = partition
@@ -68,7 +71,9 @@ class Reactions:
         self._runs = runs
         self._marks = marks
         self._ignored = ignored
+        self._clock = clock
         self.waiting = Waiting(config.waiters_max, config.queries_max)
+        self.late = LateAnswers()
         self._tasks = names.tasks
         self._timers = names.timers
         self._executions = names.executions
@@ -86,6 +91,7 @@ class Reactions:
             e.Summarize: self._summarize,
             e.DropSummary: self._drop_summary,
             e.Answer: self._answer,
+            e.AnswerUnlessClosed: self._answer_late,
             e.AnswerResult: self._answer_result,
             e.AnswerWaiters: self._answer_waiters,
             e.KeepWaiter: self._keep_waiter,
@@ -363,6 +369,18 @@ class Reactions:
     def _answer(self, run: Run, effect: e.Answer, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
         self.reply(effect.to, run.state.workflow_id, effect.body, now_ms, out)
 
+    def _answer_late(
+        self, run: Run, effect: e.AnswerUnlessClosed, _now_ms: int, _offset: int, _out: list[NewRecord]
+    ) -> None:
+        # By our own clock: the asker's, which the command may have its time from, can be another.
+        due_ms = self._clock() + min(effect.delay_ms, self._config.answer_delay_ms_max)
+        self.late.keep(run.state.run_id, due_ms, LateAnswer(effect.to, run.state.workflow_id, effect.body))
+
+    def answer_late(self, now_ms: int, out: list[NewRecord]) -> None:
+        """Add the answers that have waited long enough."""
+        for answer in self.late.take(now_ms):
+            self.reply(answer.to, answer.workflow_id, answer.body, now_ms, out)
+
     def _answer_result(self, run: Run, effect: e.AnswerResult, now_ms: int, _offset: int, out: list[NewRecord]) -> None:
         state = run.state
         for event in reversed(self._runs.events_of_record(state.run_id, state.record_event_id)):
@@ -376,6 +394,7 @@ class Reactions:
         self, run: Run, effect: e.AnswerWaiters, now_ms: int, _offset: int, out: list[NewRecord]
     ) -> None:
         state = run.state
+        self.late.drop(state.run_id)
         waiters = self.waiting.take_waiters(state.run_id)
         if effect.starter is not None and effect.starter not in waiters:
             waiters.append(effect.starter)

@@ -6,6 +6,7 @@ Called by the simulation; the coroutines run on a client process's virtual event
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,6 @@ class Outcome:
     """What clients saw of one workflow."""
 
     plan: Plan
-    started: bool = False
     result: dict[str, Any] | None = None
     failure: str | None = None
     #: Values that were sent, and those whose sending was confirmed.
@@ -65,8 +65,11 @@ class Driver:
         """Start the workflow, do what is planned, and wait for its result."""
         plan, outcome = self._plan, self._outcome
         await asyncio.sleep(plan.start_ms / 1000)
+        if plan.waits_from_start and plan.is_left_alone:
+            await self._result(self._execute)
+            outcome.finished = True
+            return
         await self._start()
-        outcome.started = True
         others = [asyncio.ensure_future(self._signal(number, at)) for number, at in enumerate(plan.signals)]
         others += [asyncio.ensure_future(self._update(number, at)) for number, at in enumerate(plan.updates)]
         others += [asyncio.ensure_future(self._query(at)) for at in plan.queries]
@@ -127,12 +130,26 @@ class Driver:
                     return
                 await asyncio.sleep(0.5)
 
-    async def _result(self) -> None:
+    async def _execute(self) -> Any:
+        """Start and wait with one request."""
+        return await self._client.execute_workflow(
+            Program.run,
+            self._plan.plan,
+            id=self._plan.workflow_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        )
+
+    async def _result(self, ask: Callable[[], Awaitable[Any]] | None = None) -> None:
         outcome = self._outcome
+        ask = ask or self._handle.result
         while True:
             try:
-                outcome.result = await self._handle.result()
+                outcome.result = await ask()
                 return
+            except WorkflowAlreadyStartedError:
+                ask = self._handle.result
             except WorkflowFailureError as error:
                 cause = error.cause
                 if isinstance(cause, TerminatedError) and self._plan.reset_ms is not None and outcome.resets < 2:

@@ -43,7 +43,14 @@ class Plan:
     #: It is started by a signal.
     start_signal: bool = False
     queries: list[int] = field(default_factory=list)
+    #: Where clients do nothing else to it: they start it and wait for its result with one request.
     waits_from_start: bool = True
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether clients only start it and wait for its result."""
+        times = (self.cancel_ms, self.reset_ms, self.terminate_ms, self.pause_ms)
+        return not (self.signals or self.updates or self.queries or self.start_signal) and times == (None,) * 4
 
     @property
     def steps(self) -> int:

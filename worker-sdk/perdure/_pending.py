@@ -78,5 +78,7 @@ def rejecter(*answers: asyncio.Future[ReplyBody]) -> OnError:
 
 
 def is_read(body: CommandBody) -> bool:
-    """Whether the owner keeps a request, or the update in it, in memory only."""
-    return isinstance(body, READS) or (isinstance(body, StartWorkflow) and body.update is not None)
+    """Whether the owner keeps a request, or the update in it, or its answer, in memory only."""
+    if isinstance(body, StartWorkflow):
+        return body.update is not None or body.start_answer_delay_ms > 0
+    return isinstance(body, READS)

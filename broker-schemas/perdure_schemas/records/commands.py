@@ -86,10 +86,7 @@ class SignalInput(Record, frozen=True, kw_only=True):
 
 
 class StartWorkflow(Variant, frozen=True, kw_only=True):
-    """Start a run. ``run_id`` is proposed by the asker, so that a repeated start has the same one.
-
-    With ``signal`` the signal is delivered to the new run before its first workflow task, or to the running one.
-    """
+    """Start a run. ``run_id`` is proposed by the asker, so that a repeated start has the same one."""
 
     run_id: str
     workflow_type: str
@@ -102,8 +99,9 @@ class StartWorkflow(Variant, frozen=True, kw_only=True):
     id_reuse_policy: IdReusePolicy = IdReusePolicy.ALLOW_DUPLICATE
     id_conflict_policy: IdConflictPolicy = IdConflictPolicy.UNSPECIFIED
     memo: dict[str, Payload] = {}
+    #: Delivered to the new run before its first workflow task, or to the running one.
     signal: SignalInput | None = None
-    #: Answer this request, too, when the run closes (the start itself is answered at once).
+    #: Answer this request, too, when the run closes.
     await_result: bool = False
     #: Failed and timed-out runs are followed by another attempt.
     retry_policy: RetryPolicy | None = None
@@ -128,6 +126,8 @@ class StartWorkflow(Variant, frozen=True, kw_only=True):
     scheduled_by: ScheduleOrigin | None = None
     last_completion_result: list[Payload] = []
     last_failure: Failure | None = None
+    #: With ``await_result``: how long the answer to the start may wait, which is not given if the run closes before.
+    start_answer_delay_ms: int = 0
 
 
 class SignalWorkflow(Variant, frozen=True, kw_only=True):

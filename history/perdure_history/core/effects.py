@@ -26,6 +26,7 @@ from perdure_schemas.records import (
 __all__ = [
     "Answer",
     "AnswerResult",
+    "AnswerUnlessClosed",
     "AnswerWaiters",
     "ArmWakeUp",
     "AwaitHeldUpdate",
@@ -146,6 +147,14 @@ class Answer(Effect, frozen=True):
 
     to: ReplyTo
     body: ReplyBody
+
+
+class AnswerUnlessClosed(Effect, frozen=True):
+    """Answer one request after ``delay_ms``, unless the run closes before, of which the asker is told anyway."""
+
+    to: ReplyTo
+    body: ReplyBody
+    delay_ms: int
 
 
 class AnswerResult(Effect, frozen=True):

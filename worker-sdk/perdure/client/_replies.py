@@ -53,22 +53,17 @@ async def start_and_wait(
     closed: asyncio.Future[ReplyBody] = loop.create_future()
 
     def take(body: ReplyBody) -> None:
-        answer = closed if isinstance(body, WorkflowClosed) else started
-        if not answer.done():
-            answer.set_result(body)
-        if answer is closed and not started.done():
-            started.cancel()  # the end overtook the answer of the start
+        if isinstance(body, WorkflowClosed) and not closed.done():
+            closed.set_result(body)
+        if not started.done():
+            started.set_result(body)  # the end says that there was a start, too
 
     connection.result_waits.add(closed)
     pending: Pending | None = None
     try:
         pending = await connection.open(workflow_id, "", command, take, rejecter(started, closed), command_id)
-        try:
-            reply = await connection.within(started, timeout_s, f"the start of workflow {workflow_id!r}")
-        except asyncio.CancelledError:
-            if not closed.done():
-                raise
-        else:
+        reply = await connection.within(started, timeout_s, f"the start of workflow {workflow_id!r}")
+        if not isinstance(reply, WorkflowClosed):
             # Should the engine's answer get lost, the question is asked again, not the start repeated.
             connection.turn_into(pending, workflow_id, take_start(reply), AwaitResult())
         return expect(await closed, WorkflowClosed)

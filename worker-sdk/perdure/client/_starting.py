@@ -24,6 +24,10 @@ from perdure_schemas.records import ErrorCode, Rejected, ReplyBody, Started
 if TYPE_CHECKING:
     from perdure.client._client import Client
 
+#: Whoever waits for the end, and has that much time, need not hear of the start if the end comes within so long.
+_START_ANSWER_DELAY_MS = 1_000
+_PATIENT_S = 10.0
+
 
 class StartsWorkflows(ABC):
     """The base of :class:`perdure.client.Client` that starts workflows."""
@@ -205,11 +209,12 @@ class StartsWorkflows(ABC):
             )
             return await handle.result()
         # One request for both, where nobody wants to see the start by itself.
+        timeout_s = (options.get("rpc_timeout") or REQUEST_TIMEOUT).total_seconds()
         request = await start_request(
-            self._data_converter, workflow, arg, args, id, task_queue, result_type, options, await_result=True
-        )
+            self._data_converter, workflow, arg, args, id, task_queue, result_type, options,
+            await_result=True, start_answer_delay_ms=_START_ANSWER_DELAY_MS if timeout_s >= _PATIENT_S else 0,
+        )  # fmt: skip
         connection = await self.connection()
-        timeout_s = (request.rpc_timeout or REQUEST_TIMEOUT).total_seconds()
         closed = await start_and_wait(
             connection,
             id,

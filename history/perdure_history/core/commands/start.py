@@ -10,7 +10,7 @@ from perdure_history.core.commands.context import Context, Steps, payloads_too_l
 from perdure_history.core.commands.properties import memo_fault, search_attributes_fault, static_text_fault
 from perdure_history.core.commands.signal import take_signal
 from perdure_history.core.commands.update import request_fault, take_update
-from perdure_history.core.effects import Answer, AnswerResult, KeepWaiter
+from perdure_history.core.effects import Answer, AnswerResult, AnswerUnlessClosed, KeepWaiter
 from perdure_history.core.state import RunState
 from perdure_history.core.versioning import override_fault
 from perdure_schemas import records
@@ -184,7 +184,11 @@ def new_run_steps(run: RunState, command: Command, body: StartWorkflow, context:
     if body.signal is not None:
         yield take_signal(command, body.signal)
     if command.reply is not None:
-        yield Answer(command.reply, Started(run_id=body.run_id, first_execution_run_id=body.run_id))
+        answer = Started(run_id=body.run_id, first_execution_run_id=body.run_id)
+        if body.await_result and body.start_answer_delay_ms > 0:
+            yield AnswerUnlessClosed(command.reply, answer, body.start_answer_delay_ms)
+        else:
+            yield Answer(command.reply, answer)
     if body.update is not None:
         yield from take_update(run, command, body.update, body.update_wait_stage, body.update_expires_at_ms, context)
 
