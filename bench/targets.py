@@ -116,8 +116,6 @@ def _processes(workers: list[int], **others: list[int]) -> dict[str, list[int]]:
 async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage]:
     if options.workers:
         raise SystemExit("target embedded is one process: --workers needs embedded-2p or kafka")
-    interval_s = sys.getswitchinterval()
-    switch_less_often()
     started_s = time.perf_counter()
     log = EmbeddedLog(folder / "log")
     names = TopicNames(partitions=options.partitions)
@@ -125,7 +123,9 @@ async def _embedded(folder: Path, options: TargetOptions) -> AsyncIterator[Stage
     roles = make_roles(ROLE_NAMES, names)
     engine = Engine(log, names, folder / "state", roles, instance="bench")
     engine.start()
+    interval_s = sys.getswitchinterval()
     try:
+        switch_less_often()
         if not await asyncio.to_thread(engine.wait_ready, READY_TIMEOUT_S):
             raise RuntimeError(f"the engine did not start: {engine.failure()}")
         start_s = time.perf_counter() - started_s
