@@ -104,6 +104,15 @@ class Driver:
                     return None
                 await asyncio.sleep(0.5)
 
+    def _start_options(self) -> dict[str, Any]:
+        """A start that is repeated, by this client or the next, finds the same workflow."""
+        return {
+            "id": self._plan.workflow_id,
+            "task_queue": self._task_queue,
+            "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        }
+
     async def _start(self) -> None:
         for attempt in range(10_000):
             signal: dict[str, Any] = {}
@@ -112,15 +121,7 @@ class Driver:
                 self._outcome.sent.add(value)
                 signal = {"start_signal": "note", "start_signal_args": [value]}
             try:
-                await self._client.start_workflow(
-                    Program.run,
-                    self._plan.plan,
-                    id=self._plan.workflow_id,
-                    task_queue=self._task_queue,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    **signal,
-                )
+                await self._client.start_workflow(Program.run, self._plan.plan, **self._start_options(), **signal)
                 return
             except WorkflowAlreadyStartedError:
                 return
@@ -132,14 +133,7 @@ class Driver:
 
     async def _execute(self) -> Any:
         """Start and wait with one request."""
-        return await self._client.execute_workflow(
-            Program.run,
-            self._plan.plan,
-            id=self._plan.workflow_id,
-            task_queue=self._task_queue,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        )
+        return await self._client.execute_workflow(Program.run, self._plan.plan, **self._start_options())
 
     async def _result(self, ask: Callable[[], Awaitable[Any]] | None = None) -> None:
         outcome = self._outcome
